@@ -1,0 +1,1 @@
+"""nolabel: self-supervised and semi-supervised learning."""

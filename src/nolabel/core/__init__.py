@@ -1,0 +1,19 @@
+"""The contract everything stands on. Imports torch and nothing else."""
+
+from nolabel.core.clock import Clock
+from nolabel.core.method import Method
+from nolabel.core.types import Batch, DataInfo, Encoder, Logs, Optim, Source, TokenEncoder, UserError, ViewMaker
+
+__all__ = [
+    "Batch",
+    "Clock",
+    "DataInfo",
+    "Encoder",
+    "Logs",
+    "Method",
+    "Optim",
+    "Source",
+    "TokenEncoder",
+    "UserError",
+    "ViewMaker",
+]

@@ -1,0 +1,71 @@
+"""The contract that every method file fulfils."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any, ClassVar, dataclass_transform
+
+from torch import Tensor, nn
+
+from nolabel.core.clock import Clock
+from nolabel.core.types import Batch, DataInfo, Logs, Optim, ViewMaker
+
+
+@dataclass_transform(kw_only_default=True, eq_default=False)
+class Method(nn.Module):
+    """One paper. Hyper-parameters are fields, `build` makes the networks, `forward` gives the loss.
+
+    A subclass becomes a keyword-only dataclass and is final: nothing subclasses it and it never calls `super()`.
+    `Method()` without arguments is the paper's recipe. All state lives in `state_dict`; what trains is `groups(t)`.
+    """
+
+    turns: ClassVar[tuple[str, ...]] = ("all",)
+    """optimiser steps per batch, in order, e.g. ("critic", "painter")"""
+    stages: ClassVar[int] = 1
+    """restarts of clock and optimisers (greedy layers, self-training rounds); may be a property of the fields"""
+    views: ViewMaker
+    optim: Optim = Optim()
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        taken = set(cls.__dict__.get("__annotations__", {})) & (set(dir(nn.Module)) | {"forward", "build", "groups"})
+        if taken:
+            raise TypeError(f"{cls.__name__}: fields {sorted(taken)} hide attributes of nn.Module; rename them")
+        dataclass(eq=False, repr=False, kw_only=True)(cls)
+
+    def __post_init__(self) -> None:
+        nn.Module.__init__(self)
+
+    def build(self, data: DataInfo, **encoders: nn.Module) -> None:
+        """Make the networks. The names of the parameters after `data` say which modalities the method takes."""
+        raise NotImplementedError
+
+    def forward(self, views: Batch, t: Clock) -> tuple[Tensor, Logs]:
+        """The loss of one batch of views (0-d, mean over the samples of this rank) and named things to log."""
+        raise NotImplementedError
+
+    def groups(self, t: Clock) -> dict[str, Iterable[nn.Parameter]]:
+        """The parameters each turn trains now: a pure function of the clock, so that a resumed run rebuilds it.
+
+        By default one group with every parameter outside frozen averages (`EMA` marks its own as not trained).
+        """
+        frozen = {id(p) for m in self.modules() if getattr(m, "frozen", False) for p in m.parameters()}
+        return {"all": [p for p in self.parameters() if id(p) not in frozen]}
+
+    def after_backward(self, t: Clock) -> None:
+        """Between gradient and optimiser step, e.g. to freeze prototypes."""
+
+    def after_step(self, t: Clock) -> None:
+        """After the last turn of a batch, without gradient, e.g. to move a running average."""
+
+    def begin_stage(self, t: Clock, data: Any) -> None:
+        """Before the first step of a stage, seeded alike on all ranks."""
+
+    def begin_epoch(self, t: Clock, data: Any) -> None:
+        """Before the first step of an epoch, seeded alike on all ranks, e.g. k-means over `data.encode(net)`."""
+
+    def kept(self) -> nn.Module:
+        """What is evaluated, exported and handed on: the encoder, or the teacher where the paper keeps it."""
+        return self.encoder  # type: ignore[return-value]
+
+
+dataclass(eq=False, repr=False, kw_only=True)(Method)
