@@ -63,6 +63,10 @@ class Method(nn.Module):
     def begin_epoch(self, t: Clock, data: Any) -> None:
         """Before the first step of an epoch, seeded alike on all ranks, e.g. k-means over `data.encode(net)`."""
 
+    def show(self, views: Batch, t: Clock) -> dict[str, Tensor]:
+        """Pictures for the report: named rows of images (B, C, H, W) as the views made them, e.g. reconstructions."""
+        return {}
+
     def kept(self) -> nn.Module:
         """What is evaluated, exported and handed on: the encoder, or the teacher where the paper keeps it."""
         return self.encoder  # type: ignore[return-value]
