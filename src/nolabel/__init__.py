@@ -1,1 +1,25 @@
-"""nolabel: self-supervised and semi-supervised learning."""
+"""nolabel: self-supervised and semi-supervised learning.
+
+    import nolabel as nl
+    run = nl.train("simclr", data="photos/")        # the same verbs as on the command line
+    run = nl.load("runs/simclr-photos")
+    run.results, run.judge("cifar10/"), run.embed("photos/"), run.export("encoder.onnx"), run.report()
+    nl.catalogue()                                  # every method with paper, family and modality
+"""
+
+from typing import TYPE_CHECKING, Any
+
+__version__ = "0.1.0"
+__all__ = ["Options", "Trained", "catalogue", "load", "resume", "train"]
+
+if TYPE_CHECKING:
+    from nolabel.api import Options, Trained, catalogue, load, resume, train
+
+
+def __getattr__(name: str) -> Any:
+    """Import torch only when a verb is used: the command's --help must not wait for it."""
+    if name in __all__:
+        from nolabel import api
+
+        return getattr(api, name)
+    raise AttributeError(f"module 'nolabel' has no attribute '{name}'")

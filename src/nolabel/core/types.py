@@ -45,6 +45,8 @@ class Optim:
     momentum: float = 0.9
     """of SGD and LARS"""
     nesterov: bool = False
+    trust: float = 0.001
+    """trust coefficient of LARS"""
     betas: tuple[float, float] = (0.9, 0.999)
     """of Adam-like optimisers"""
     scaled: bool = True

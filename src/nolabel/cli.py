@@ -1,0 +1,303 @@
+"""The command line: the verbs of `nolabel.api`, their flags read from signatures and fields, errors in one line."""
+
+import contextlib
+import dataclasses
+import io
+import json
+import re
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated, Any
+
+import tyro
+
+HELP = """\
+nolabel: self-supervised and semi-supervised learning
+
+  nolabel train METHOD [--data DATA] [--minutes M | --epochs E] ...    train, judge, show and export an encoder
+  nolabel resume RUN                                                   go on with a run, bit for bit
+  nolabel eval RUN [--data DATA]                                       judge its encoder again
+  nolabel embed RUN --out FILE.parquet|.npy [--data DATA]              features of a data set
+  nolabel export RUN --to FILE.safetensors|.pt|.onnx                   the encoder for timm, torch or ONNX
+  nolabel report RUN                                                   write its page again
+  nolabel methods [--json]                                             all methods with paper, family, modality
+
+examples
+  nolabel train simclr                                    the embedded toy world, about two and a half minutes
+  nolabel train dino --data photos/ --minutes 30          a folder of images, labelled by sub-folder or not at all
+  nolabel train mae --data images.parquet --encoder vit_small_patch16_224 --size 64 --epochs 50
+  nolabel train simclr --temperature 0.5 --views.strength 0.8 --optim.lr 0.001
+
+'nolabel VERB --help' and 'nolabel train METHOD --help' show every flag. A run leaves runs/NAME/ with report.html.
+"""
+
+Run = Annotated[Path, tyro.conf.Positional]
+
+
+def resume(run: Run, /, quiet: bool = False) -> None:
+    """Go on with a run where its newest intact checkpoint stands.
+
+    Args:
+        run: the folder of the run
+        quiet: no progress on the terminal
+
+    Example: nolabel resume runs/simclr-toyworld
+    """
+    from nolabel import api
+
+    _show(api.resume(run, quiet))
+
+
+def evaluate(run: Run, /, data: str | None = None, protocols: tuple[str, ...] = ("knn", "linear")) -> None:
+    """Judge the encoder of a run again, beside its random initialisation and the raw input.
+
+    Args:
+        run: the folder of the run
+        data: another labelled data set; default: the run's own
+        protocols: knn, linear
+
+    Example: nolabel eval runs/simclr-photos --data cifar10/ --protocols knn
+    """
+    from nolabel import api
+
+    trained = api.load(run)
+    trained.judge(data, protocols)
+    _show(trained)
+
+
+def embed(run: Run, /, out: Path, data: str | None = None, split: str = "train") -> None:
+    """Write the features of a data set: .npy (N, D) float32, or .parquet with one row a sample.
+
+    Args:
+        run: the folder of the run
+        out: FILE.parquet or FILE.npy
+        data: any data set that train takes; default: the run's own
+        split: train or test
+
+    Example: nolabel embed runs/simclr-photos --data photos/ --out features.parquet
+    """
+    from nolabel import api
+
+    print(api.embed_to(run, out, data, split))
+
+
+def export(run: Run, /, to: Path) -> None:
+    """Write the encoder: .safetensors (with a JSON card), .pt (a state dict that timm loads), .onnx.
+
+    Args:
+        run: the folder of the run
+        to: the file to write; its ending chooses the format
+
+    Example: nolabel export runs/simclr-photos --to encoder.onnx
+    """
+    from nolabel import api
+
+    print(api.load(run).export(to))
+
+
+def report(run: Run, /) -> None:
+    """Write report.html of a run again.
+
+    Args:
+        run: the folder of the run
+
+    Example: nolabel report runs/simclr-photos
+    """
+    from nolabel import api
+
+    print(api.load(run).report())
+
+
+def methods(json: bool = False) -> None:  # noqa: A002 - the flag is --json
+    """List all methods with family, modality and paper.
+
+    Args:
+        json: machine-readable
+
+    Example: nolabel methods --json
+    """
+    from nolabel import methods as files
+
+    entries = [files.describe(name) for name in files.names()]
+    if json:
+        print(_json.dumps([dataclasses.asdict(e) for e in entries], indent=1))
+        return
+    family = ""
+    for e in sorted(entries, key=lambda e: (e.family, e.name)):
+        if e.family != family:
+            family = e.family
+            print(f"\n{family}")
+        print(f"  {e.name:22s} {'+'.join(e.modalities):12s} {e.title}")
+        print(f"  {'':22s} {'':12s} {e.citation}")
+
+
+_json = json
+VERBS: dict[str, Callable[..., None]] = {
+    "resume": resume, "eval": evaluate, "embed": embed, "export": export, "report": report, "methods": methods,
+}  # fmt: skip
+
+
+def main(argv: list[str] | None = None) -> None:
+    """Run one command. Exit codes: 0 done, 2 something the user can mend, 130 Ctrl-C, 143 terminated."""
+    argv = sys.argv[1:] if argv is None else argv
+    if not argv or argv[0] in ("-h", "--help", "help"):
+        print(HELP, end="")
+        return
+    if argv[0] in ("-V", "--version"):
+        from nolabel import __version__
+
+        print(f"nolabel {__version__}")
+        return
+    try:
+        if argv[0] == "train":
+            _train(argv[1:])
+        elif argv[0] in VERBS:
+            verb = VERBS[argv[0]]
+            _parse(verb, argv[1:], f"nolabel {argv[0]}")
+        else:
+            import difflib
+
+            close = difflib.get_close_matches(argv[0], ["train", *VERBS], 1)
+            _fail(f"unknown command '{argv[0]}'" + (f"; did you mean '{close[0]}'?" if close else "; see nolabel --help"))
+    except KeyboardInterrupt:
+        _fail("stopped before the first checkpoint; nothing was lost that had been written", 130)
+    except BrokenPipeError:
+        sys.exit(0)
+    except Exception as error:
+        code = _known(error)
+        if code is None:
+            raise
+        _fail(str(error), code)
+
+
+def _train(argv: list[str]) -> None:
+    """`nolabel train METHOD ...`: the options of every run and the fields of the method are its flags."""
+    if not argv or argv[0].startswith("-"):
+        if any(a in ("-h", "--help") for a in argv):
+            print(
+                "nolabel train METHOD [flags]\n\n'nolabel methods' lists the methods, 'nolabel train METHOD --help' all "
+                "flags of one.\n\nexample\n  nolabel train simclr --data photos/ --minutes 10"
+            )
+            return
+        _fail("name a method: 'nolabel methods' lists them, e.g. nolabel train simclr")
+    name, rest = argv[0], argv[1:]
+    from nolabel import methods as files
+
+    kind = files.load(name)
+    from nolabel import api
+    from nolabel.plan import Options
+
+    @dataclasses.dataclass(frozen=True)
+    class Train:
+        options: tyro.conf.OmitArgPrefixes[Options] = Options()
+        method: tyro.conf.OmitArgPrefixes[kind] = dataclasses.field(default_factory=kind)  # type: ignore[valid-type]
+
+    about = files.describe(name)
+    words = f"{about.title}\n\n{about.citation}\n\nDefaults of the method are the paper's; the recipe overrides some."
+    parsed = _parse(Train, rest, f"nolabel train {name}", words)
+    given = _given(rest)
+    changes = {path: _reach(parsed.method, path) for path in given if _has(parsed.method, path)}
+    _show(api.train_with(name, parsed.options, changes))
+
+
+def _given(argv: list[str]) -> list[str]:
+    """The field paths among the flags: --views.strength 0.5 -> views.strength, --no-report -> report."""
+    flags = [a[2:].split("=")[0].replace("-", "_") for a in argv if a.startswith("--")]
+    parts = [".".join(p for p in f.split(".")) for f in flags]
+    return [re.sub(r"(^|\.)no_(\w+)$", r"\1\2", f) if f.split(".")[-1].startswith("no_") else f for f in parts]
+
+
+def _has(value: Any, path: str) -> bool:
+    head, _, rest = path.partition(".")
+    names = {f.name for f in dataclasses.fields(value)} if dataclasses.is_dataclass(value) else set()
+    return head in names and (not rest or _has(getattr(value, head), rest))
+
+
+def _reach(value: Any, path: str) -> Any:
+    for part in path.split("."):
+        value = getattr(value, part)
+    return value
+
+
+def _parse(what: Any, argv: list[str], prog: str, description: str | None = None) -> Any:
+    """tyro, with its boxed error messages put into one line."""
+    out, err = io.StringIO(), io.StringIO()
+    try:
+        if any(a in ("-h", "--help") for a in argv):
+            return tyro.cli(what, args=argv, prog=prog, description=description)
+        parsed = _quiet_cli(what, argv, prog, description, out, err)
+    except SystemExit as stop:
+        if stop.code in (0, None):
+            raise
+        _fail(_one_line(err.getvalue() or out.getvalue(), prog))
+    return parsed
+
+
+def _quiet_cli(what: Any, argv: list[str], prog: str, description: str | None, out: io.StringIO, err: io.StringIO) -> Any:
+    """Parse with output caught; functions are called afterwards, with their own output."""
+    if dataclasses.is_dataclass(what):
+        with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+            return tyro.cli(what, args=argv, prog=prog, description=description)
+    call: dict[str, Any] = {}
+
+    import functools
+
+    @functools.wraps(what)
+    def later(*args: Any, **kwargs: Any) -> None:
+        call.update(args=args, kwargs=kwargs)
+
+    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+        tyro.cli(later, args=argv, prog=prog)
+    return what(*call["args"], **call["kwargs"])
+
+
+def _one_line(text: str, prog: str) -> str:
+    """The words of tyro's error box, without frame, rulers and the hint to --help; for a typo the nearest flag."""
+    lines = [re.sub(r"[─━│┃╭╮╰╯┏┓┗┛╞╡═]", " ", line).strip() for line in text.splitlines()]
+    lines = [line for line in lines if line.strip("- ") and not line.startswith("For full helptext")]
+    words = re.sub(r"\s+", " ", " ".join(lines))
+    words = re.sub(r"^(Parsing error|Required options|Invalid \w+)\s+", "", words)
+    if typo := re.search(r"Unrecognized options: (\S+)", words):
+        near = re.findall(r"--[\w.-]+", words[typo.end() :])
+        words = f"unknown flag {typo[1]}" + (f"; did you mean {near[0]}?" if near else "")
+    return f"{words} ('{prog} --help' shows all flags)"
+
+
+def _known(error: Exception) -> int | None:
+    """The exit code of an error that is told in one line; None for a bug of ours."""
+    from nolabel.core import UserError
+
+    if isinstance(error, UserError):
+        return 2
+    from nolabel.engine import Interrupted
+
+    return error.code if isinstance(error, Interrupted) else None
+
+
+def _fail(line: str, code: int = 2) -> None:
+    print(f"nolabel: {line}" if code == 2 else line, file=sys.stderr)
+    sys.exit(code)
+
+
+def _show(trained: Any) -> None:
+    """The results table, with random initialisation and raw input beside every value."""
+    from nolabel.core.dist import rank
+
+    if rank() != 0:
+        return
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(title=f"{trained.plan.method} on {trained.plan.data}", title_justify="left")
+    for column in ("protocol", "metric", "value", "random init", "raw input"):
+        table.add_column(column, justify="left" if column in ("protocol", "metric") else "right")
+
+    def number(x: Any) -> str:
+        return "-" if x is None else f"{x:.1f}"
+
+    for r in trained.results:
+        table.add_row(r["protocol"], r["metric"], number(r["value"]), number(r["random_init"]), number(r["raw_input"]))
+    if trained.results:
+        Console().print(table)
+    print(f"{trained.folder}/  encoder.safetensors  results.json  " + ("report.html" if trained.plan.report else ""))

@@ -1,0 +1,75 @@
+"""Hyper-parameters are fields: their JSON form, and the flags they become."""
+
+import dataclasses
+import difflib
+import types
+import typing
+from collections.abc import Iterable
+from typing import Any
+
+from nolabel.core.types import UserError
+
+
+def to_json(value: Any) -> Any:
+    """A dataclass (or plain value) as JSON types; tuples become lists."""
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return {f.name: to_json(getattr(value, f.name)) for f in dataclasses.fields(value) if f.init}
+    if isinstance(value, tuple | list):
+        return [to_json(v) for v in value]
+    if isinstance(value, dict):
+        return {k: to_json(v) for k, v in value.items()}
+    return value
+
+
+def from_json(kind: Any, value: Any) -> Any:
+    """The inverse of `to_json`, led by type hints. Unknown names raise `UserError` with the nearest name."""
+    if dataclasses.is_dataclass(kind) and isinstance(value, dict):
+        hints = typing.get_type_hints(kind)
+        known = [f.name for f in dataclasses.fields(kind) if f.init]
+        for name in value:
+            if name not in known:
+                raise UserError(f"{kind.__name__} has no field '{name}'{nearest(name, known)}")
+        return kind(**{k: from_json(hints[k], v) for k, v in value.items()})  # type: ignore[operator]
+    origin, args = typing.get_origin(kind), typing.get_args(kind)
+    if origin in (types.UnionType, typing.Union):
+        if value is None:
+            return None
+        return from_json(next(a for a in args if a is not type(None)), value)
+    if origin is tuple and isinstance(value, list | tuple):
+        inner = args[:1] * len(value) if len(args) == 2 and args[1] is Ellipsis else args
+        if len(inner) != len(value):
+            raise UserError(f"expected {len(inner)} values, got {list(value)}")
+        return tuple(from_json(a, v) for a, v in zip(inner, value))
+    if kind is float and isinstance(value, int) and not isinstance(value, bool):
+        return float(value)
+    return value
+
+
+def override(value: Any, changes: dict[str, Any]) -> Any:
+    """A copy of a dataclass with changed fields; nested ones by dots ("views.strength") or by dicts."""
+    nested: dict[str, dict[str, Any]] = {}
+    flat: dict[str, Any] = {}
+    known = [f.name for f in dataclasses.fields(value) if f.init]
+    hints = typing.get_type_hints(type(value))
+    for name, change in changes.items():
+        head, _, rest = name.partition(".")
+        if head not in known:
+            raise UserError(f"{type(value).__name__} has no field '{head}'{nearest(head, known)}")
+        if rest:
+            nested.setdefault(head, {})[rest] = change
+        elif isinstance(change, dict) and dataclasses.is_dataclass(getattr(value, head)):
+            nested.setdefault(head, {}).update(change)
+        else:
+            flat[head] = from_json(hints[head], change)
+    for head, more in nested.items():
+        flat[head] = override(flat.get(head, getattr(value, head)), more)
+    return dataclasses.replace(value, **flat)
+
+
+def nearest(name: str, known: Iterable[str]) -> str:
+    """"; did you mean 'x'?" where a known name is close, else the known names if they are few."""
+    known = list(known)
+    close = difflib.get_close_matches(name, known, 1, 0.5)
+    if close:
+        return f"; did you mean '{close[0]}'?"
+    return f" (there are: {', '.join(sorted(known))})" if 0 < len(known) <= 24 else ""

@@ -1,0 +1,64 @@
+"""Encoders as files: safetensors with a JSON card beside it, timm's state dict, ONNX. Nothing is ever unpickled."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import nn
+
+from nolabel.core import UserError
+from nolabel.encoders.image import image_encoder, timm_state_dict
+
+
+def save_encoder(encoder: nn.Module, path: Path, card: dict[str, Any]) -> None:
+    """Write the weights and, beside them, `NAME.json` with what is needed to use them.
+
+    `.safetensors` holds our names; `.pt` holds timm's, and the card then says the call that loads it.
+    """
+    state = {k: v.detach().cpu().contiguous() for k, v in encoder.state_dict().items()}
+    timm_form = timm_state_dict(encoder)
+    if timm_form is not None:
+        timm_state, arguments = timm_form
+        card = {**card, "timm": {"arguments": arguments, "loads": "timm.create_model(**arguments).load_state_dict(...)"}}
+        if path.suffix != ".safetensors":
+            state = {k: v.detach().cpu().contiguous() for k, v in timm_state.items()}
+    temporary = path.with_name(f".{path.name}.tmp")
+    if path.suffix == ".safetensors":
+        save_file(state, temporary, metadata={"card": json.dumps(card)})
+    else:
+        torch.save(state, temporary)
+    temporary.replace(path)
+    path.with_suffix(".json").write_text(json.dumps(card, indent=1))
+
+
+def load_encoder(path: Path) -> nn.Module:
+    """The encoder of a `.safetensors` file written by `save_encoder`, in evaluation mode."""
+    card_path = path.with_suffix(".json")
+    try:
+        card = json.loads(card_path.read_text())
+        state = load_file(path)
+    except (OSError, ValueError, SafetensorError) as error:
+        raise UserError(f"{path} holds no encoder yet ({error}); finish the run with 'nolabel resume {path.parent}'") from error
+    encoder = image_encoder(card["name"], size=card["size"], channels=card["channels"])
+    encoder.load_state_dict(state)
+    return encoder.eval()
+
+
+def to_onnx(encoder: nn.Module, path: Path) -> None:
+    """Write an ONNX graph: `image` (B, C, S, S) normalised -> `feature` (B, D), any batch size."""
+    try:
+        import onnxscript  # noqa: F401 - torch.onnx needs it
+    except ImportError as error:
+        raise UserError("ONNX export needs two more packages: pip install 'nolabel[onnx]'") from error
+    encoder = encoder.eval().cpu().to(memory_format=torch.contiguous_format)
+    example = torch.zeros(2, encoder.channels, encoder.size, encoder.size)  # type: ignore[arg-type]
+    program = torch.onnx.export(
+        encoder, (example,), dynamo=True, verbose=False, input_names=["image"], output_names=["feature"],
+        dynamic_shapes=({0: torch.export.Dim("batch")},),
+    )  # fmt: skip
+    temporary = path.with_name(f".{path.name}.tmp")
+    program.save(str(temporary))  # type: ignore[union-attr]
+    temporary.replace(path)

@@ -1,0 +1,300 @@
+"""The loop on methods small enough to work out by hand: turns, stages, accumulation, resume, signals, bad numbers."""
+
+import os
+import signal
+from dataclasses import dataclass
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from nolabel.core import DataInfo, Method, Optim, UserError
+from nolabel.core.random import fold, generator
+from nolabel.engine import Checkpoints, Interrupted, NonFinite, Observer, Run, Settings
+
+SGD = Optim("sgd", lr=0.1, momentum=0.0, weight_decay=0.0, scaled=False, warmup_epochs=0)
+
+
+class Rows:
+    """Random rows in an order that is a function of (seed, step)."""
+
+    def __init__(self, size=64, batch=8, dim=6):
+        self.x = torch.randn(size, dim, generator=generator(3))
+        self.batch, self.info, self.epoch_steps = batch, DataInfo(size), size // batch
+
+    def at(self, seed, step):
+        epoch, k = divmod(step, self.epoch_steps)
+        order = torch.randperm(len(self.x), generator=generator(fold(seed, epoch)))
+        rows = order[k * self.batch :][: self.batch]
+        return {"x": self.x[rows], "index": rows}
+
+
+class Feed:
+    waited = 0.0
+
+    def __init__(self, source, seed, start):
+        self.source, self.seed, self.step = source, seed, start
+
+    def __next__(self):
+        self.step += 1
+        return self.source.at(self.seed, self.step - 1)
+
+    def close(self):
+        pass
+
+
+@dataclass(frozen=True)
+class AsIs:
+    noise: float = 0.0
+
+    def __call__(self, batch, rng):
+        return {**batch, "x": batch["x"] + self.noise * torch.randn(batch["x"].shape, generator=rng)}
+
+
+class Line(Method):
+    views: AsIs = AsIs(noise=0.1)
+    optim: Optim = Optim("adamw", lr=0.01, scaled=False, warmup_epochs=1)
+
+    def build(self, data):
+        self.encoder = nn.Sequential(nn.Linear(6, 4), nn.Dropout(0.2))
+
+    def forward(self, views, t):
+        loss = self.encoder(views["x"]).square().mean()
+        return loss, {"rows": views["index"].float().mean()}
+
+
+class Game(Method):
+    turns = ("critic", "painter")
+    views: AsIs = AsIs()
+    optim: Optim = SGD
+
+    def build(self, data):
+        self.critic, self.encoder = nn.Linear(6, 1), nn.Linear(6, 6)
+
+    def groups(self, t):
+        return {"critic": self.critic.parameters(), "painter": self.encoder.parameters()}
+
+    def forward(self, views, t):
+        score = self.critic(self.encoder(views["x"])).mean()
+        return (score if t.turn == "critic" else -score), {}
+
+
+class Layers(Method):
+    views: AsIs = AsIs(noise=0.1)
+    optim: Optim = SGD
+
+    @property
+    def stages(self):
+        return 2
+
+    def build(self, data):
+        self.layers = nn.ModuleList(nn.Linear(6, 6) for _ in range(2))
+        self.register_buffer("begun", torch.zeros(2))
+
+    def begin_stage(self, t, data):
+        self.begun[t.stage] += 1 + torch.rand(())
+
+    def groups(self, t):
+        return {"all": self.layers[t.stage].parameters()}
+
+    def forward(self, views, t):
+        return self.layers[t.stage](views["x"]).square().mean(), {}
+
+    def kept(self):
+        return self.layers
+
+
+def make(kind, source=None, folder=None, seed=5, observers=(), **settings):
+    torch.manual_seed(0)
+    method = kind()
+    method.build(DataInfo(64))
+    source = source or Rows()
+    chosen = Settings(**{"steps": 20, "batch": 8, "log_every": 4, "precision": "fp32", "seed": seed, **settings})
+    return Run(
+        method, source, chosen, feed=lambda s, start: Feed(source, s, start), folder=folder, observers=observers
+    )
+
+
+def weights(run):
+    return [v.clone() for v in run.method.state_dict().values()]
+
+
+def equal(a, b):
+    return len(a) == len(b) and all(torch.equal(x, y) for x, y in zip(a, b))
+
+
+@pytest.mark.parametrize(("kind", "at"), [(Line, 11), (Game, 7), (Layers, 9)])
+def test_resume_is_bitwise(kind, at, tmp_path):
+    whole = make(kind)
+    whole.train()
+    first = make(kind, folder=tmp_path)
+    first.train(until=at)
+    first.save()
+    torch.manual_seed(99)
+    second = make(kind, folder=tmp_path)
+    for p in second.method.parameters():
+        p.data.fill_(7.0)
+    assert second.resume()
+    second.train()
+    assert equal(weights(whole), weights(second))
+
+
+def test_resume_in_the_second_stage(tmp_path):
+    whole = make(Layers)
+    whole.train()
+    assert whole.method.begun.floor().tolist() == [1, 1]
+
+    class Stop(Observer):
+        def on_log(self, run, record):
+            if (run.stage, run.step) == (1, 12):
+                os.kill(os.getpid(), signal.SIGTERM)
+
+    first = make(Layers, folder=tmp_path, observers=[Stop()])
+    with pytest.raises(Interrupted) as stopped:
+        first.train()
+    assert stopped.value.code == 143 and (first.stage, first.step) == (1, 12)
+    second = make(Layers, folder=tmp_path)
+    assert second.resume()
+    second.train()
+    assert equal(weights(whole), weights(second))
+
+
+def test_each_turn_moves_only_its_group():
+    run = make(Game, steps=1)
+    critic, painter = run.method.critic, run.method.encoder
+    x = run.source.at(fold(5, 1), 0)["x"]
+    c0, p0 = critic.weight.detach().clone(), painter.weight.detach().clone()
+    run.train()
+    hidden = F.linear(x, p0, painter.bias.detach() * 0 + run_bias(painter, x, c0, p0, critic))
+    expected_critic = c0 - 0.1 * hidden.mean(0, keepdim=True)
+    assert torch.allclose(critic.weight, expected_critic, atol=1e-6)
+    expected_painter = p0 + 0.1 * expected_critic.T @ x.mean(0, keepdim=True)
+    assert torch.allclose(painter.weight, expected_painter, atol=1e-6)
+
+
+def run_bias(painter, x, c0, p0, critic):
+    """The painter's bias before its turn: it moved by + lr * critic weights in its own turn only."""
+    return painter.bias.detach() - 0.1 * critic.weight.detach()[0]
+
+
+def test_accumulation_equals_one_large_batch():
+    class Plain(Rows):
+        pass
+
+    one = make(Line, Plain(batch=16), steps=4, batch=16)
+    two = make(Line, Plain(batch=8), steps=4, batch=16, accumulate=2)
+    for run in (one, two):
+        run.method.views = AsIs()
+        run.method.eval()
+        run.method.encoder[1].p = 0.0
+        run.train()
+    assert one.epoch_steps == two.epoch_steps
+    assert all(torch.allclose(a, b, atol=1e-6) for a, b in zip(weights(one), weights(two)))
+
+
+def test_logs_are_means_over_the_steps_between(tmp_path):
+    seen = []
+
+    class Keep(Observer):
+        def on_log(self, run, record):
+            seen.append(dict(record))
+
+    run = make(Line, observers=[Keep()], steps=10, log_every=4)
+    run.train()
+    assert [r["step"] for r in seen] == [4, 8, 10]
+    seed = fold(5, 1)
+    naive = sum(run.source.at(seed, s)["index"].float().mean() for s in range(4)) / 4
+    assert seen[0]["rows"] == pytest.approx(float(naive), rel=1e-6)
+
+
+def test_learning_rate_warms_up_and_ends_at_zero():
+    from nolabel.core import Clock
+    from nolabel.optim import learning_rate, weight_decay
+
+    o = Optim("sgd", lr=0.4, scaled=True, warmup_epochs=2, weight_decay=0.1, final_weight_decay=0.4)
+    rates = [learning_rate(o, Clock(s, 100, 10), 512) for s in range(101)]
+    assert rates[0] == pytest.approx(0.8 / 20)
+    assert max(rates) == pytest.approx(0.8) and rates.index(max(rates)) in (19, 20)
+    assert rates[60] == pytest.approx(0.4) and rates[100] == pytest.approx(0.0)
+    assert weight_decay(o, Clock(0, 100, 10)) == pytest.approx(0.1)
+    assert weight_decay(o, Clock(99, 100, 10)) == pytest.approx(0.4)
+    steps = Optim("sgd", lr=1.0, scaled=False, warmup_epochs=0, drops=(0.5, 0.75), drop=0.1)
+    assert [learning_rate(steps, Clock(s, 100, 10), 1) for s in (49, 50, 80)] == pytest.approx([1.0, 0.1, 0.01])
+
+
+def test_nan_stops_with_the_step_and_a_dump(tmp_path):
+    class Bad(Rows):
+        def at(self, seed, step):
+            batch = super().at(seed, step)
+            if step == 6:
+                batch["x"] = batch["x"] * float("nan")
+            return batch
+
+    run = make(Line, Bad(), folder=tmp_path)
+    with pytest.raises(NonFinite, match="step 6"):
+        run.train()
+    (dump,) = tmp_path.glob("nonfinite-*.pt")
+    state = torch.load(dump, weights_only=True)
+    assert torch.equal(state["index"], run.source.at(fold(5, 1), 6)["index"])
+    assert all(torch.isfinite(v).all() for v in state["method"].values())
+    skipping = make(Line, Bad(), nonfinite="skip")
+    skipping.train()
+    assert all(torch.isfinite(v).all() for v in weights(skipping))
+
+
+def test_a_damaged_checkpoint_is_passed_over(tmp_path):
+    run = make(Line, folder=tmp_path, keep=3)
+    for until in (4, 8, 12):
+        run.train(until=until)
+        run.save()
+    newest = Checkpoints(tmp_path / "checkpoints").found()[-1]
+    content = bytearray(newest.read_bytes())
+    content[len(content) // 2] ^= 255
+    newest.write_bytes(content)
+    told = []
+    state = Checkpoints(tmp_path / "checkpoints").load(told.append)
+    assert state["step"] == 8 and "damaged" in told[0]
+    for path in Checkpoints(tmp_path / "checkpoints").found():
+        path.write_bytes(b"")
+    with pytest.raises(UserError, match="intact"):
+        Checkpoints(tmp_path / "checkpoints").load()
+
+
+def test_old_checkpoints_are_dropped_and_nothing_is_unpickled(tmp_path):
+    checkpoints = Checkpoints(tmp_path, keep=2)
+    for step in range(4):
+        checkpoints.save(0, step, {"step": step, "x": torch.ones(3)})
+    assert [p.name[8:17] for p in checkpoints.found()] == ["000000002", "000000003"]
+
+    class Evil:
+        def __reduce__(self):
+            return (os.mkdir, (str(tmp_path / "executed"),))
+
+    torch.save({"step": 9, "x": Evil()}, tmp_path / "evil.pt")
+    import hashlib
+
+    digest = hashlib.blake2b((tmp_path / "evil.pt").read_bytes(), digest_size=8).hexdigest()
+    (tmp_path / "evil.pt").rename(tmp_path / f"step-00-000000009-{digest}.pt")
+    assert checkpoints.load()["step"] == 3
+    assert not (tmp_path / "executed").exists()
+
+
+def test_minutes_end_the_schedule_with_the_time():
+    import time
+
+    class Slow(Rows):
+        def at(self, seed, step):
+            time.sleep(0.004)
+            return super().at(seed, step)
+
+    run = make(Line, Slow(), steps=None, minutes=2 / 60, log_every=10)
+    start = time.monotonic()
+    run.train()
+    assert 1.0 < time.monotonic() - start < 3.5
+    assert run.step == run.steps and 100 < run.step < 600
+
+
+def test_a_length_is_needed():
+    with pytest.raises(UserError, match="--epochs"):
+        make(Line, steps=None)
