@@ -27,11 +27,15 @@ from nolabel.engine import parallel as processes
 from nolabel.engine.checkpoint import write_atomic
 from nolabel.engine.monitor import Monitor
 from nolabel.engine.observe import Bar, JsonLines, Observer, TensorBoard
-from nolabel.engine.precision import autocast_dtype, keep_freed_memory
-from nolabel.evaluate import KNN, Linear, Protocol, extract, judge, online_knn
+from nolabel.engine.precision import keep_freed_memory
+from nolabel.evaluate.features import extract
+from nolabel.evaluate.judge import Evaluator, judge
+from nolabel.evaluate.knn import KNN
+from nolabel.evaluate.linear import Linear
+from nolabel.evaluate.online import OnlineKNN
 from nolabel.plan import Built, Options, Plan
 
-PROTOCOLS: dict[str, Callable[[], Protocol]] = {"knn": KNN, "linear": Linear}
+PROTOCOLS: dict[str, Callable[[], Evaluator]] = {"knn": KNN, "linear": Linear}
 
 
 def catalogue() -> list[methods.Entry]:
@@ -124,7 +128,7 @@ class Trained:
             if images.ndim != 4 or images.dtype != torch.uint8:
                 raise UserError(f"images must be uint8 (N, H, W, C), these are {images.dtype} {tuple(images.shape)}")
             with torch.no_grad():
-                parts = [self.encoder(self.built.transform(x)).float() for x in images.split(256)]
+                parts = [self.encoder(self.built.transform({"image": x})).float() for x in images.split(256)]
             return torch.cat(parts).numpy()
         source = self._open(data)
         if split not in source.splits:
@@ -159,7 +163,7 @@ class Trained:
             self.built.transform,
             seed=self.plan.settings.seed,
             device=device,
-            precision=autocast_dtype(device, self.plan.settings.precision),
+            precision=self.plan.settings.precision,
         )
         for note in notes:
             _tell(note)
@@ -177,7 +181,8 @@ class Trained:
         rows = torch.randperm(len(split), generator=rng)[:2000].sort().values
         taken = split.take(rows)
         with torch.no_grad():
-            features = torch.cat([self.encoder(self.built.transform(x)).float() for x in taken["image"].split(256)])
+            parts = [{"image": x} for x in taken["image"].split(256)]
+            features = torch.cat([self.encoder(self.built.transform(part)).float() for part in parts])
         labels = taken["label"].numpy() if "label" in taken else None
         return write_report(
             self.folder,
@@ -219,8 +224,7 @@ class Trained:
 
     def _features(self, split: Any) -> Any:
         device = processes.start(self.plan.device)
-        precision = autocast_dtype(device, self.plan.settings.precision)
-        return extract(self.encoder.to(device), split, self.built.transform, device=device, precision=precision)
+        return extract(self.encoder.to(device), split, self.built.transform, device, self.plan.settings.precision)
 
 
 class Access:
@@ -232,8 +236,8 @@ class Access:
     def encode(self, net: nn.Module) -> Tensor:
         """Features (N, D) of all training samples in plain views, in evaluation mode, on the device."""
         split = self.built.data.splits["train"]
-        precision = autocast_dtype(self.device, self.built.plan.settings.precision)
-        return extract(net, split, self.built.transform, device=self.device, precision=precision).x.to(self.device)
+        precision = self.built.plan.settings.precision
+        return extract(net, split, self.built.transform, self.device, precision).x.to(self.device)
 
 
 def write_json(path: Path, value: Any) -> None:
@@ -259,12 +263,11 @@ def _go(built: Built, folder: Path, device: torch.device, quiet: bool, again: bo
     for line in skipped(built.data):
         if rank() == 0 and not quiet:
             _tell(line)
-    each = settings.batch // (world() * settings.accumulate)
-    if each * world() * settings.accumulate != settings.batch or each < 1:
+    if settings.batch % (world() * settings.accumulate):
         raise UserError(
             f"--batch {settings.batch} does not divide into {world()} processes x {settings.accumulate} parts"
         )
-    source = Source(built.data.splits["train"], each)
+    source = Source(built.data.splits["train"], settings.batch // settings.accumulate)
 
     def feed(seed: int, start: int) -> Prefetcher:
         def to_device(batch: dict[str, Any], step: int) -> dict[str, Any]:
@@ -276,7 +279,7 @@ def _go(built: Built, folder: Path, device: torch.device, quiet: bool, again: bo
 
     run = Run(
         built.method, source, settings, feed=feed, data=Access(built, device), device=device, folder=folder, tell=_tell,
-        observers=_observers(built, folder, quiet) if rank() == 0 else [],
+        observers=_observers(built, folder, device, quiet) if rank() == 0 else [],
     )  # fmt: skip
     if again and not run.resume() and rank() == 0:
         _tell(f"{folder} has no checkpoint yet; starting from the first step")
@@ -297,17 +300,12 @@ def _go(built: Built, folder: Path, device: torch.device, quiet: bool, again: bo
     return trained
 
 
-def _observers(built: Built, folder: Path, quiet: bool) -> list[Observer]:
+def _observers(built: Built, folder: Path, device: torch.device, quiet: bool) -> list[Observer]:
     split = built.data.splits["train"]
-    rows = torch.randperm(len(split), generator=generator(fold(built.plan.settings.seed, 9)))[:3000].sort().values
-    taken = split.take(rows)
-    labels = taken.get("label")
-    monitor = Monitor(
-        built.transform(taken["image"]),
-        labels,
-        knn=(lambda x, y: online_knn(x, y)) if labels is not None else None,
-        tell=_tell,
-    )
+    settings = built.plan.settings
+    rows = torch.randperm(len(split), generator=generator(fold(settings.seed, 9)))[:256].sort().values
+    knn = OnlineKNN(split, built.transform, device, settings.precision) if split.classes else None
+    monitor = Monitor(built.transform(split.take(rows)), knn=knn, tell=_tell)
     return [monitor, JsonLines(folder / "metrics.jsonl"), TensorBoard(folder / "tensorboard"), Bar(quiet)]
 
 

@@ -190,8 +190,8 @@ def _train(argv: list[str]) -> None:
 
     @dataclasses.dataclass(frozen=True)
     class Train:
-        options: tyro.conf.OmitArgPrefixes[Options] = Options()
-        method: tyro.conf.OmitArgPrefixes[kind] = dataclasses.field(default_factory=kind)  # type: ignore[valid-type]
+        options: Annotated[Options, tyro.conf.arg(name="")] = Options()
+        method: Annotated[kind, tyro.conf.arg(name="")] = dataclasses.field(default_factory=kind)  # type: ignore[valid-type]
 
     about = files.describe(name)
     words = f"{about.title}\n\n{about.citation}\n\nDefaults of the method are the paper's; the recipe overrides some."

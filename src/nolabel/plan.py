@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from nolabel import methods, recipes
-from nolabel.core import Clock, Method, UserError
+from nolabel.core import Batch, Clock, Method, UserError
 from nolabel.core.fields import from_json, nearest, override, to_json
 from nolabel.core.random import fold, seed_all
 from nolabel.data import Data, open_data
@@ -105,8 +105,8 @@ class Built:
     method: Method
     fresh_encoder: Callable[[], nn.Module]
     """the encoder at its random initialisation"""
-    transform: Callable[[Tensor], Tensor]
-    """stored images, uint8 (B, H, W, C), to what the encoder takes"""
+    transform: Callable[[Batch], Tensor]
+    """a stored batch to what the encoder takes: the plain view"""
 
 
 def resolve(method: str, options: Options, changes: dict[str, Any], progress: Callable[[str, float], None]) -> tuple[Plan, Data]:
@@ -188,8 +188,8 @@ def build(plan: Plan, device: torch.device, data: Data | None = None, progress: 
     method.to(device=device, memory_format=torch.channels_last)
     mean, std = getattr(method.views, "mean", (0.5,)), getattr(method.views, "std", (0.25,))
 
-    def transform(image_BHWC: Tensor) -> Tensor:
-        return plain(image_BHWC, plan.size, mean, std)
+    def transform(batch: Batch) -> Tensor:
+        return plain(batch["image"], plan.size, mean, std)
 
     return Built(plan, data, method, fresh, transform)
 

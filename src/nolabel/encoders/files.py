@@ -22,7 +22,10 @@ def save_encoder(encoder: nn.Module, path: Path, card: dict[str, Any]) -> None:
     timm_form = timm_state_dict(encoder)
     if timm_form is not None:
         timm_state, arguments = timm_form
-        card = {**card, "timm": {"arguments": arguments, "loads": "timm.create_model(**arguments).load_state_dict(...)"}}
+        card = {
+            **card,
+            "timm": {"arguments": arguments, "loads": "timm.create_model(**arguments).load_state_dict(...)"},
+        }
         if path.suffix != ".safetensors":
             state = {k: v.detach().cpu().contiguous() for k, v in timm_state.items()}
     temporary = path.with_name(f".{path.name}.tmp")
@@ -41,7 +44,9 @@ def load_encoder(path: Path) -> nn.Module:
         card = json.loads(card_path.read_text())
         state = load_file(path)
     except (OSError, ValueError, SafetensorError) as error:
-        raise UserError(f"{path} holds no encoder yet ({error}); finish the run with 'nolabel resume {path.parent}'") from error
+        raise UserError(
+            f"{path} holds no encoder yet ({error}); finish the run with 'nolabel resume {path.parent}'"
+        ) from error
     encoder = image_encoder(card["name"], size=card["size"], channels=card["channels"])
     encoder.load_state_dict(state)
     return encoder.eval()

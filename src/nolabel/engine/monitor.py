@@ -5,10 +5,10 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from nolabel.engine.observe import Observer, Record
-from nolabel.losses.geometry import effective_rank, feature_std
+from nolabel.losses.geometry import feature_std, rankme
 
 if TYPE_CHECKING:
     from nolabel.engine.run import Run
@@ -17,8 +17,8 @@ if TYPE_CHECKING:
 class Monitor(Observer):
     """Features of fixed samples, every log line: `feature_std` (1 healthy, 0 collapsed) and `effective_rank`.
 
-    `inputs` are ready for the encoder, (N, ...). With `labels` and `bank` = number of samples that make the bank, the
-    rest are queries of a k-NN monitor, run as often as it stays below `share` of the time.
+    `inputs` are ready for the encoder, (N, ...). `knn(encoder)` is an accuracy in percent, asked for as often as it
+    stays below `share` of the time.
     The alarm rings when the features have shrunk to a point or a line: std below 0.05 or rank below 1.5, or both
     below a quarter of what they were at the first look.
     """
@@ -26,28 +26,25 @@ class Monitor(Observer):
     def __init__(
         self,
         inputs: Tensor,
-        labels: Tensor | None = None,
         *,
-        knn: Callable[[Tensor, Tensor], float] | None = None,
-        samples: int = 256,
-        share: float = 0.02,
+        knn: Callable[[nn.Module], float] | None = None,
+        share: float = 0.03,
         tell: Callable[[str], None] = print,
     ) -> None:
-        self.inputs, self.labels, self.knn = inputs, labels, knn
-        self.samples, self.share, self.tell = samples, share, tell
+        self.inputs, self.knn, self.share, self.tell = inputs, knn, share, tell
         self.first: tuple[float, float] | None = None
         self.rang = False
         self.free_at = 0.0
 
     @torch.no_grad()
-    def features(self, run: "Run", inputs: Tensor) -> Tensor:
+    def features(self, run: "Run") -> Tensor:
         """Features (N, D) in float32 of the module that the method keeps, in evaluation mode."""
         net = run.method.kept()
         training = net.training
         net.eval()
         try:
             with torch.autocast(run.device.type, run.autocast, enabled=run.autocast is not None):
-                return torch.cat([net(x.to(run.device)).float() for x in inputs.split(256)])
+                return torch.cat([net(x.to(run.device)).float() for x in self.inputs.split(256)])
         finally:
             net.train(training)
 
@@ -58,8 +55,8 @@ class Monitor(Observer):
 
     def look(self, run: "Run") -> tuple[float, float]:
         """Standard deviation of the normalised features times sqrt(D), and their effective rank."""
-        z_ND = self.features(run, self.inputs[: self.samples])
-        return float(feature_std(z_ND)), float(effective_rank(z_ND))
+        z_ND = self.features(run)
+        return float(feature_std(z_ND)), float(rankme(z_ND))
 
     def on_log(self, run: "Run", record: Record) -> None:
         """Add `feature_std`, `effective_rank` and, when it is its time, `knn` in percent."""
@@ -75,7 +72,6 @@ class Monitor(Observer):
                 f"{rank:.1f}; the encoder gives nearly the same vector for every sample"
             )
         now = time.monotonic()
-        if self.knn is not None and self.labels is not None and (now >= self.free_at or run.fraction >= 1.0):
-            record["knn"] = self.knn(self.features(run, self.inputs), self.labels)
-            took = time.monotonic() - now
-            self.free_at = now + took / self.share
+        if self.knn is not None and (now >= self.free_at or run.fraction >= 1.0):
+            record["knn"] = self.knn(run.method.kept())
+            self.free_at = time.monotonic() + (time.monotonic() - now) / self.share

@@ -1,1 +1,7 @@
-"""."""
+"""Pictures and pages: the report of one run and the comparison of many, each one self-contained HTML file."""
+
+from nolabel.report.compare import write_comparison
+from nolabel.report.page import write_report
+from nolabel.report.pictures import Gallery
+
+__all__ = ["Gallery", "write_comparison", "write_report"]

@@ -1,0 +1,164 @@
+"""Decode once: the images of a split as one memory-mapped uint8 array on disk.
+
+An entry is a folder `<name>-<key>` with `images.u8` (N, S, S, C) and `meta.json`. It is written under a temporary name,
+synced and renamed, so that an entry is whole or absent whatever is killed when; processes that want the same entry at
+once wait for the one that builds it, and where the file system has no locks they build side by side and the first wins.
+"""
+
+import hashlib
+import json
+import os
+import re
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from nolabel.core import UserError
+from nolabel.data.columns import ArrayColumn, Broken, Column
+
+Progress = Callable[[str, float], None]
+"""told what is being done and which share of it, 0 to 1"""
+
+VERSION = 1
+"""of decoding and layout; a new one leaves old entries unused"""
+LIMIT = 16 * 2**30
+"""bytes that a set may take without being asked for"""
+_CHUNK, _ROWS = 64 * 2**20, 1024
+
+
+@dataclass
+class Cached:
+    """Decoded images of the rows `kept` of a split, and why the others are missing."""
+
+    images: ArrayColumn
+    kept: Tensor
+    skipped: dict[int, str]
+
+
+def folder() -> Path:
+    """Where caches lie: $NOLABEL_CACHE, or ~/.cache/nolabel."""
+    return Path(os.environ.get("NOLABEL_CACHE") or Path.home() / ".cache" / "nolabel")
+
+
+def fits(column: Column) -> bool:
+    """Whether a column may be cached unasked: at most 16 GiB and a quarter of the free disk."""
+    where = folder()
+    while not where.exists():
+        where = where.parent
+    return len(column) * int(np.prod(column.shape)) <= min(LIMIT, shutil.disk_usage(where).free // 4)
+
+
+def cached(name: str, identity: str, column: Column, progress: Progress) -> Cached:
+    """The decoded images of `column`, from the cache or decoded into it now.
+
+    `identity` must change whenever the images do. Raises UserError where the cache cannot be written, or where no image
+    at all can be decoded.
+    """
+    key = hashlib.sha256(json.dumps([VERSION, identity, len(column), column.shape]).encode()).hexdigest()[:20]
+    entry = folder() / f"{re.sub(r'[^A-Za-z0-9]+', '-', name).strip('-')[:40]}-{key}"
+    try:
+        entry.parent.mkdir(parents=True, exist_ok=True)
+        if not (found := _read(entry)):
+            with _alone(entry) as sure:
+                if not (found := _read(entry)):
+                    _build(entry, name, column, progress, sweep=sure)
+                    found = _read(entry)
+    except OSError as error:
+        what = f"cannot write the cache {entry}: {error.strerror or error}"
+        raise UserError(f"{what}; free space, set NOLABEL_CACHE, or use cache=never") from None
+    if not found:
+        raise UserError(f"the cache {entry} is damaged and cannot be replaced; delete this folder")
+    return found
+
+
+def _read(entry: Path) -> Cached | None:
+    """The entry, or None where it is absent or not whole."""
+    try:
+        meta = json.loads((entry / "meta.json").read_text())
+        skipped = {int(row): why for row, why in meta["skipped"]}
+        if (entry / "images.u8").stat().st_size != int(np.prod(meta["shape"])):
+            return None
+        images = np.memmap(entry / "images.u8", np.uint8, "r", shape=tuple(meta["shape"]))
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+    good = np.ones(meta["rows"], bool)
+    good[list(skipped)] = False
+    return Cached(ArrayColumn(images), torch.from_numpy(np.flatnonzero(good)), skipped)
+
+
+def _build(entry: Path, name: str, column: Column, progress: Progress, sweep: bool) -> None:
+    if sweep:  # nobody else builds this entry, so these are left over from a process that was killed
+        for old in entry.parent.glob(f"{entry.name}.tmp-*"):
+            shutil.rmtree(old, ignore_errors=True)
+    work = Path(tempfile.mkdtemp(prefix=f"{entry.name}.tmp-", dir=entry.parent))
+    try:
+        count, size = len(column), int(np.prod(column.shape))
+        step = max(1, min(_ROWS, _CHUNK // size))
+        skipped: dict[int, str] = {}
+        with open(work / "images.u8", "wb") as file:
+            for first in range(0, count, step):
+                progress(f"decoding {name}", first / count)
+                batch, broken = _take(column, torch.arange(first, min(first + step, count)))
+                skipped.update({first + position: why for position, why in broken.items()})
+                good = np.delete(batch.numpy(), list(broken), axis=0) if broken else batch.numpy()
+                file.write(good.data)
+            if len(skipped) == count:
+                raise UserError(f"none of the {count} images of {name} can be decoded: {next(iter(skipped.values()))}")
+            file.flush()
+            os.fsync(file.fileno())
+        shape = (count - len(skipped), *column.shape)
+        with open(work / "meta.json", "w") as text:
+            json.dump({"version": VERSION, "rows": count, "shape": shape, "skipped": sorted(skipped.items())}, text)
+            text.flush()
+            os.fsync(text.fileno())
+        if entry.exists() and not _read(entry):
+            shutil.rmtree(entry)  # damaged, e.g. half deleted
+        with suppress(FileExistsError):  # another process was first: its entry is as good
+            _rename(work, entry)
+        progress(f"decoding {name}", 1.0)
+    finally:
+        shutil.rmtree(work, ignore_errors=True)
+
+
+def _take(column: Column, rows: Tensor) -> tuple[Tensor, dict[int, str]]:
+    try:
+        return column.take(rows), {}
+    except Broken as broken:
+        return broken.batch, broken.reasons
+
+
+def _rename(source: Path, target: Path) -> None:
+    try:
+        os.rename(source, target)
+    except OSError:
+        if target.exists():  # "directory not empty", under another errno on every system
+            raise FileExistsError(target) from None
+        raise
+    if hasattr(os, "O_DIRECTORY"):
+        handle = os.open(target.parent, os.O_RDONLY | os.O_DIRECTORY)
+        os.fsync(handle)
+        os.close(handle)
+
+
+@contextmanager
+def _alone(entry: Path) -> Iterator[bool]:
+    """Wait until no other process builds the entry; False where the system cannot tell."""
+    try:
+        import fcntl
+    except ImportError:
+        yield False
+        return
+    with open(f"{entry}.lock", "w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX)
+            sure = True
+        except OSError:
+            sure = False
+        yield sure  # closing the file, or the death of the process, unlocks it

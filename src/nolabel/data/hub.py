@@ -1,0 +1,55 @@
+"""Data sets of the Hugging Face hub, through the library `datasets`."""
+
+import itertools
+from bisect import bisect_right
+from typing import Any
+
+from nolabel.core import UserError
+from nolabel.data.listing import Listing, number
+from nolabel.data.parquet import BytesArray, class_names, features_of, image_column, label_column
+
+
+def listings(name: str) -> dict[str, Listing]:
+    """The splits of "owner/name", downloaded at first use. Raises UserError where that fails."""
+    try:
+        import datasets
+    except ImportError:
+        raise UserError(f"hf:{name} needs the library datasets: pip install 'nolabel[hf]'") from None
+    try:
+        found = datasets.load_dataset(name)
+    except Exception as error:  # the hub's client raises many kinds; the user needs its one line
+        short = " ".join(str(error).split())[:150]
+        raise UserError(f"cannot get hf:{name}: {short}; check name and network, or give local Parquet files") from None
+    return {split: _listing(name, split, part) for split, part in found.items()}
+
+
+def _listing(name: str, split: str, data: Any) -> Listing:
+    table = data.data
+    features = features_of(table.schema)
+    image, label = image_column(table.schema, features, f"hf:{name}"), label_column(table.schema, features)
+    store = ArrowStore([BytesArray(chunk) for chunk in table.column(image).chunks if len(chunk)], f"{name} {split}")
+    listing = Listing(store, f"hf {name} {split} {data._fingerprint}")
+    if label:
+        values = [None if value == -1 else value for value in table.column(label).to_pylist()]
+        listing.labels, listing.classes = number(values, class_names(features.get(label)))
+    return listing
+
+
+class ArrowStore:
+    """The images of a column of a memory-mapped Arrow table."""
+
+    def __init__(self, chunks: list[BytesArray], title: str) -> None:
+        self.chunks, self.title = chunks, title
+        self.starts = [0, *itertools.accumulate(len(chunk.offsets) - 1 for chunk in chunks)]
+
+    def __len__(self) -> int:
+        return self.starts[-1]
+
+    def name(self, row: int) -> str:
+        """Name and row."""
+        return f"{self.title} row {row}"
+
+    def read(self, row: int) -> memoryview:
+        """The bytes of one image."""
+        chunk = bisect_right(self.starts, row) - 1
+        return self.chunks[chunk][row - self.starts[chunk]]

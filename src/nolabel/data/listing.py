@@ -1,0 +1,99 @@
+"""What a format finds when it lists a data set, before anything is decoded; and the rules every format shares."""
+
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+
+from nolabel.core import UserError
+from nolabel.data.columns import Column, Store
+from nolabel.data.split import Blocks
+
+
+@dataclass
+class Listing:
+    """One split as it was found: images still encoded (a store) or as an array of their own (a column)."""
+
+    images: Store | Column
+    identity: str
+    """changes whenever the images do: part of the name of the cache"""
+    labels: Tensor | None = None
+    """(N,) int64, -1 for none"""
+    classes: tuple[str, ...] = ()
+    blocks: Blocks | None = None
+    skipped: list[tuple[str, str]] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+
+    @property
+    def labelled(self) -> bool:
+        """Whether any sample has a label."""
+        return self.labels is not None and bool((self.labels >= 0).any())
+
+
+SPLITS = {
+    "train": "train",
+    "training": "train",
+    "trainval": "train",
+    "test": "test",
+    "testing": "test",
+    "val": "validation",
+    "valid": "validation",
+    "validation": "validation",
+    "dev": "validation",
+    "eval": "validation",
+}
+"""words in the names of files, folders and keys that tell their split"""
+
+
+def split_of(name: str) -> str | None:
+    """Which split a file, folder or key is named after, if any: "train-00000-of-00002.parquet" -> "train"."""
+    return next((SPLITS[word] for word in re.split(r"[^a-z]+", name.lower()) if word in SPLITS), None)
+
+
+def train_and_test(found: dict[str, Listing]) -> dict[str, Listing]:
+    """Keep "train" and the best of the others as "test": one with labels, "test" before "validation".
+
+    What has no split of its own (`""`) is "train". Without any "train" the first split is all training data.
+    """
+    found = dict(found)
+    train = found.pop("train" if "train" in found else "" if "" in found else next(iter(found)))
+    able = [split for split in found if split_of(split) in ("test", "validation")]
+    able = [split for split in able if found[split].labelled or not train.labelled]
+    splits = {"train": train}
+    if able:
+        best = min(able, key=lambda split: (not found[split].labelled, split_of(split) != "test"))
+        splits["test"] = found.pop(best)
+        _align(train, splits["test"])
+        if best != "test":
+            train.notes.append(f"split '{best}' serves as test")
+    if found:
+        train.notes.append(f"not used: split {', '.join(name or 'without a name' for name in found)}")
+    return splits
+
+
+def _align(train: Listing, test: Listing) -> None:
+    """Number the classes of both splits alike, by name."""
+    if train.labels is None or test.labels is None or train.classes == test.classes:
+        return
+    classes = (*train.classes, *(name for name in test.classes if name not in train.classes))
+    place = torch.tensor([classes.index(name) for name in test.classes] + [-1])  # the last for no label: -1
+    test.labels = place[test.labels]
+    train.classes = test.classes = classes
+
+
+def number(labels: Sequence[object], classes: Iterable[str] = ()) -> tuple[Tensor, tuple[str, ...]]:
+    """Labels as found (numbers, names, None) -> (N,) int64 with -1 for none, and the names of the classes."""
+    classes = tuple(classes)
+    known = [label for label in labels if label is not None]
+    if all(isinstance(label, int) for label in known):
+        values = [-1 if label is None else int(label) for label in labels]  # type: ignore[call-overload]
+        most = max(values, default=-1)
+        if classes and most >= len(classes):
+            raise UserError(f"label {most} has no name: the data names {len(classes)} classes; mend labels or names")
+        return torch.tensor(values, dtype=torch.int64), classes or tuple(map(str, range(most + 1)))
+    classes = classes or tuple(sorted({str(label) for label in known}))
+    place = {name: i for i, name in enumerate(classes)}
+    values = [place.get(str(label), -1) for label in labels]
+    return torch.tensor(values, dtype=torch.int64), classes

@@ -1,0 +1,191 @@
+"""Parquet files as Hugging Face `datasets` lays them out: encoded images in a column, class names in the schema."""
+
+import itertools
+import json
+import re
+import threading
+from bisect import bisect_right
+from collections import OrderedDict
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+import torch
+
+from nolabel.core import UserError
+from nolabel.data.files import file_identity
+from nolabel.data.listing import Listing, number, split_of
+from nolabel.data.split import Blocks
+
+MEMORY = 2**30
+"""bytes of unpacked row groups that are kept"""
+
+
+def listings(files: Sequence[Path]) -> dict[str, Listing]:
+    """The splits of some Parquet files, by the words train, test, validation in their names; all "train" without them.
+
+    Raises UserError where a file is damaged or no column holds images.
+    """
+    by_split: dict[str, list[Path]] = {}
+    for file in files:
+        by_split.setdefault((split_of(file.stem) or "") if len(files) > 1 else "", []).append(file)
+    return {split: _listing(paths) for split, paths in by_split.items()}
+
+
+def _listing(files: list[Path]) -> Listing:
+    metas = [_meta(file) for file in files]
+    schemas = [meta.schema.to_arrow_schema() for meta in metas]
+    features = [features_of(schema) for schema in schemas]
+    image = image_column(schemas[0], features[0], str(files[0]))
+    label = label_column(schemas[0], features[0])
+    store = ParquetStore(files, metas, image)
+    listing = Listing(store, file_identity(files), blocks=store.blocks)
+    if label:
+        values: list[Any] = []
+        classes: list[str] = []
+        for file, schema, names in zip(files, schemas, features):
+            own = class_names(names.get(label))
+            classes += [name for name in own if name not in classes]
+            if label not in schema.names:
+                raise UserError(f"{file} has no column '{label}', which {files[0]} has; open them apart")
+            part = pq.read_table(file, columns=[label]).column(label).to_pylist()
+            # By name where there are names, so that files that number their classes differently go together.
+            values += [own[v] if own and v is not None and 0 <= v < len(own) else None if own else v for v in part]
+        listing.labels, listing.classes = number(values, classes)
+    return listing
+
+
+def _meta(file: Path) -> pq.FileMetaData:
+    try:
+        return pq.read_metadata(file)
+    except (OSError, pa.ArrowException) as error:
+        short = " ".join(str(error).split())[:150]
+        raise UserError(f"cannot read {file} as Parquet: {short}; is it complete?") from None
+
+
+def features_of(schema: pa.Schema) -> Mapping[str, Any]:
+    """What `datasets` noted about the columns; empty where it wrote nothing."""
+    try:
+        return json.loads((schema.metadata or {})[b"huggingface"])["info"]["features"]
+    except (KeyError, ValueError, TypeError):
+        return {}
+
+
+def class_names(feature: Any) -> list[str]:
+    """Names of a ClassLabel feature."""
+    return list(feature.get("names") or ()) if isinstance(feature, Mapping) else []
+
+
+def image_column(schema: pa.Schema, features: Mapping[str, Any], where: str) -> str:
+    """The column that holds encoded images: noted as such, or named so, or the first with bytes in it."""
+    able = [field.name for field in schema if _is_binary(field.type)]
+    noted = [name for name in able if "Image" in str(features.get(name))]
+    named = [name for name in able if re.fullmatch(r"image|img|jpe?g|png|picture|photo", name.lower())]
+    for names in (noted, named, able):
+        if names:
+            return names[0]
+    raise UserError(f"no column of {where} holds encoded images, only {', '.join(schema.names)}; name one 'image'")
+
+
+def _is_binary(kind: pa.DataType) -> bool:
+    if pa.types.is_struct(kind):
+        return kind.get_field_index("bytes") >= 0
+    return pa.types.is_binary(kind) or pa.types.is_large_binary(kind) or pa.types.is_binary_view(kind)
+
+
+def label_column(schema: pa.Schema, features: Mapping[str, Any]) -> str | None:
+    """The column that holds class labels, if any."""
+    usual = [name for name in ("label", "labels", "fine_label", "class", "target", "y") if name in schema.names]
+    noted = [name for name in schema.names if class_names(features.get(name))]
+    for name in (*(name for name in usual if name in noted), *noted, *usual):
+        kind = schema.field(name).type
+        if pa.types.is_integer(kind) or pa.types.is_string(kind) or pa.types.is_large_string(kind):
+            return name
+    return None
+
+
+class BytesArray:
+    """Random access to the values of a binary Arrow array, or of its field `bytes`, without copying."""
+
+    def __init__(self, array: pa.Array) -> None:
+        if pa.types.is_struct(array.type):
+            array = pc.struct_field(array, "bytes")
+        if not (pa.types.is_binary(array.type) or pa.types.is_large_binary(array.type)):
+            array = array.cast(pa.large_binary())
+        width = np.int64 if pa.types.is_large_binary(array.type) else np.int32
+        _, offsets, data = array.buffers()
+        self.offsets = np.frombuffer(offsets, width)[array.offset : array.offset + len(array) + 1]
+        self.data = memoryview(data or b"").cast("B")  # Arrow calls its bytes signed
+        self.valid = np.asarray(array.is_valid()) if array.null_count else None
+
+    def __getitem__(self, row: int) -> memoryview:
+        if self.valid is not None and not self.valid[row]:
+            raise ValueError("no image in this row")
+        return self.data[self.offsets[row] : self.offsets[row + 1]]
+
+
+class ParquetStore:
+    """The images of a column of several files; the row groups read last are kept unpacked, up to 1 GiB."""
+
+    def __init__(self, files: Sequence[Path], metas: Sequence[pq.FileMetaData], column: str) -> None:
+        self.files, self.metas, self.column = files, metas, column
+        groups = [(file, group) for file, meta in enumerate(metas) for group in range(meta.num_row_groups)]
+        rows = [metas[file].row_group(group).num_rows for file, group in groups]
+        self.groups = [group for group, count in zip(groups, rows) if count]
+        self.starts = [0, *itertools.accumulate(count for count in rows if count)]
+        self.sizes = [self._size(file, group) for file, group in self.groups]
+        self._kept: OrderedDict[int, BytesArray] = OrderedDict()
+        self._used = 0
+        self._lock = threading.Lock()
+
+    def __len__(self) -> int:
+        return self.starts[-1]
+
+    @property
+    def blocks(self) -> Blocks | None:
+        """Row groups, where they do not fit in memory together."""
+        total = sum(self.sizes)
+        if total <= MEMORY:
+            return None
+        # Half of the memory for one window, so that the next one can come in while it is still read.
+        window = max(1, MEMORY * len(self.sizes) // (2 * total))
+        return Blocks(torch.repeat_interleave(torch.tensor(self.starts).diff()), window)
+
+    def name(self, row: int) -> str:
+        """File and row."""
+        file, group = self.groups[self._group(row)]
+        before = sum(self.metas[file].row_group(i).num_rows for i in range(group))
+        return f"{self.files[file].name} row {before + row - self.starts[self._group(row)]}"
+
+    def read(self, row: int) -> memoryview:
+        """The bytes of one image."""
+        number = self._group(row)
+        with self._lock:
+            if number in self._kept:
+                self._kept.move_to_end(number)
+            else:
+                self._load(number)
+            array = self._kept[number]
+        return array[row - self.starts[number]]
+
+    def _group(self, row: int) -> int:
+        return bisect_right(self.starts, row) - 1
+
+    def _size(self, file: int, group: int) -> int:
+        meta = self.metas[file].row_group(group)
+        columns = (meta.column(i) for i in range(meta.num_columns))
+        return sum(c.total_uncompressed_size for c in columns if c.path_in_schema.split(".")[0] == self.column)
+
+    def _load(self, number: int) -> None:
+        file, group = self.groups[number]
+        with pq.ParquetFile(self.files[file], metadata=self.metas[file], memory_map=True) as parquet:
+            array = parquet.read_row_group(group, columns=[self.column]).column(self.column).combine_chunks()
+        self._kept[number] = BytesArray(array)
+        self._used += self.sizes[number]
+        while self._used > MEMORY and len(self._kept) > 1:
+            old, _ = self._kept.popitem(last=False)
+            self._used -= self.sizes[old]

@@ -1,0 +1,48 @@
+"""How hard the toy world is. Lengths are in units of the image side, angles in radians, brightness in 0 .. 1."""
+
+import math
+from dataclasses import dataclass
+
+from nolabel.core.types import UserError
+
+
+@dataclass(frozen=True)
+class Profile:
+    """Ranges of the factors. Object 0, the one that gives the label, is always there, in front and the largest."""
+
+    objects: int
+    """most objects in a scene; the count is uniform over 1 .. objects"""
+    radius: tuple[float, float]
+    """radius of the circle that a shape about fills"""
+    rotation: float = math.pi
+    """start angles are uniform in -rotation .. rotation"""
+    contrast: float = 0.25
+    """least difference of luminance between an object and the middle of the background"""
+    chroma: float = 0.3
+    """largest saturation of any colour"""
+    background: float = 0.12
+    """largest amplitude of the background pattern"""
+    texture: float = 0.15
+    """amplitude of the texture that tells the material"""
+    light: float = 0.15
+    """largest change of the lighting gain, overall and across the image"""
+    camera: float = 0.0
+    """largest pan, and twice the largest relative zoom"""
+    occluder: bool = False
+    """a bar in front of everything"""
+
+
+PROFILES = {
+    "easy": Profile(objects=1, radius=(0.25, 0.33)),
+    "std": Profile(objects=2, radius=(0.16, 0.24), background=0.25, camera=0.05),
+    "hard": Profile(objects=3, radius=(0.13, 0.2), background=0.4, light=0.35, camera=0.08, occluder=True),
+}
+
+
+def profile_of(profile: str | Profile) -> Profile:
+    """A profile by its name; a profile is handed through."""
+    if isinstance(profile, Profile):
+        return profile
+    if profile not in PROFILES:
+        raise UserError(f"toy world: no profile {profile!r}; there are {', '.join(PROFILES)}")
+    return PROFILES[profile]

@@ -1,0 +1,179 @@
+"""Draws scenes of the toy world: an array of objects and one of backgrounds in, pixels and instance ids out.
+
+The caller says where things are, so one drawing routine serves still images and the frames of a video. Lengths are in
+units of the image side, x to the right and y down, the image being 0 .. 1; angles are in radians, colours in 0 .. 1.
+
+An object is a row of `OBJECT` fields; row 0 is nearest to the viewer and is painted last. A scene is a row of `SCENE`
+fields. Edges are smooth without supersampling: the coverage of a pixel is its signed distance to the outline.
+All compiled code lives in this file, because numba's cache does not notice changes in other files.
+"""
+
+import math
+
+import numpy as np
+from numba import njit
+from numpy.typing import NDArray
+
+OBJECT = ("x", "y", "radius", "angle", "shape", "material", "id", "frequency", "phase_u", "phase_v", "r", "g", "b",
+          "dr", "dg", "db")  # fmt: skip
+"""radius <= 0: absent; material: number of the texture; d*: amplitude of the texture; id: written where it is seen"""
+SCENE = ("pattern", "frequency", "angle", "phase_u", "phase_v", "r", "g", "b", "dr", "dg", "db", "gain", "gain_x",
+         "gain_y")  # fmt: skip
+"""pattern: number of the background texture; gain_x, gain_y: change of the lighting gain across the image"""
+BAR = 8
+"""number of the shape that only occluders have, after those of `factors.SHAPES`"""
+EXTENT = 1.2
+"""no shape reaches farther from its centre than this many radii"""
+
+_jit = njit(nogil=True, cache=True, error_model="numpy")
+
+
+@_jit
+def distance(shape: int, x: float, y: float) -> float:
+    """Distance to the outline of a shape of radius 1, negative inside; a lower bound of it near outer corners."""
+    if shape == 0:  # disc
+        return math.sqrt(x * x + y * y) - 0.85
+    if shape == 1:  # square
+        return max(abs(x), abs(y)) - 0.75
+    if shape == 2:  # triangle, one corner up
+        return max(y, 0.8660254037844386 * abs(x) - 0.5 * y) - 0.575
+    if shape == 3:  # star: fold into half of one of the five arms, which has one edge
+        x = abs(x)
+        y = -y
+        fold = 2 * max(0.8090169943749475 * x - 0.5877852522924731 * y, 0.0)
+        x -= 0.8090169943749475 * fold
+        y += 0.5877852522924731 * fold
+        fold = 2 * max(-0.8090169943749475 * x - 0.5877852522924731 * y, 0.0)
+        x = abs(x + 0.8090169943749475 * fold)
+        y += 0.5877852522924731 * fold
+        # The edge from the tip (0, 1.15) to the notch 0.5 (sin 36, cos 36).
+        return 0.9316539616 * x + 0.3633274545 * (y - 1.15)
+    if shape == 4:  # cross
+        x = abs(x)
+        y = abs(y)
+        return min(max(x - 0.95, y - 0.33), max(x - 0.33, y - 0.95))
+    if shape == 5:  # ring
+        return abs(math.sqrt(x * x + y * y) - 0.775) - 0.225
+    if shape == 6:  # ell: a square without one corner
+        return max(max(abs(x), abs(y)) - 0.85, min(x, -y) + 0.15)
+    if shape == 7:  # hexagon
+        return max(abs(y), 0.8660254037844386 * abs(x) + 0.5 * abs(y)) - 0.82
+    return max(abs(x) - EXTENT, abs(y) - 0.15)  # bar
+
+
+@_jit
+def _wave(x: float) -> float:
+    """A triangle wave of period 1 with its tips cut off, -1 .. 1: between a sine and a square wave."""
+    return min(max(2 * (4 * abs(x - math.floor(x) - 0.5) - 1), -1.0), 1.0)
+
+
+@_jit
+def _lattice(i: int, j: int) -> float:
+    """A fixed pseudo-random value -1 .. 1 at a lattice point."""
+    h = np.uint32(i) * np.uint32(374761393) + np.uint32(j) * np.uint32(668265263)
+    h = (h ^ (h >> np.uint32(13))) * np.uint32(1274126177)
+    return np.float64((h ^ (h >> np.uint32(16))) & np.uint32(0xFFFF)) / 32767.5 - 1
+
+
+@_jit
+def _noise(u: float, v: float) -> float:
+    """Value noise -1 .. 1: random values on a lattice with a smooth step between."""
+    i, j = math.floor(u), math.floor(v)
+    u -= i
+    v -= j
+    u *= u * (3 - 2 * u)
+    v *= v * (3 - 2 * v)
+    i, j = int(i), int(j)
+    top = (1 - u) * _lattice(i, j) + u * _lattice(i + 1, j)
+    bottom = (1 - u) * _lattice(i, j + 1) + u * _lattice(i + 1, j + 1)
+    return (1 - v) * top + v * bottom
+
+
+@_jit
+def pattern(family: int, u: float, v: float) -> float:
+    """A texture -1 .. 1 at (u, v), of period about 1: plain, stripes, checker, noise, dots."""
+    if family == 1:
+        return _wave(u)
+    if family == 2:
+        return _wave(u) * _wave(v)
+    if family == 3:
+        return _noise(u, v)
+    if family == 4:
+        x = u - math.floor(u) - 0.5
+        y = v - math.floor(v) - 0.5
+        return min(max(1 - 16 * (x * x + y * y), -0.5), 1.0)
+    return 0.0
+
+
+@_jit
+def _background(canvas, scene):
+    """Fill canvas (S, S, 3) with a pattern around a colour."""
+    size = canvas.shape[0]
+    family, frequency = int(scene[0]), scene[1]
+    c, s = math.cos(scene[2]), math.sin(scene[2])
+    for i in range(size):
+        y = (i + 0.5) / size - 0.5
+        for j in range(size):
+            x = (j + 0.5) / size - 0.5
+            u, v = c * x + s * y, c * y - s * x
+            if family == 5:
+                value = 2 * u
+            else:
+                value = pattern(family, frequency * u + scene[3], frequency * v + scene[4])
+            for k in range(3):
+                canvas[i, j, k] = scene[5 + k] + scene[8 + k] * value
+
+
+@_jit
+def _paint(canvas, ids, thing):
+    """Paint one object over canvas (S, S, 3) and write its id into ids (S, S), inside its window only."""
+    size = canvas.shape[0]
+    radius = thing[2]
+    c, s = math.cos(thing[3]) / radius, math.sin(thing[3]) / radius
+    shape, family = int(thing[4]), int(thing[5])
+    reach = EXTENT * radius + 1 / size
+    top, bottom = max(0, int((thing[1] - reach) * size)), min(size, int((thing[1] + reach) * size) + 1)
+    left, right = max(0, int((thing[0] - reach) * size)), min(size, int((thing[0] + reach) * size) + 1)
+    for i in range(top, bottom):
+        y = (i + 0.5) / size - thing[1]
+        for j in range(left, right):
+            x = (j + 0.5) / size - thing[0]
+            u, v = c * x + s * y, c * y - s * x
+            cover = min(0.5 - distance(shape, u, v) * radius * size, 1.0)
+            if cover <= 0:
+                continue
+            if family == 5:
+                value = -0.7 * (u + v)  # sheen: light from one side
+            else:
+                value = pattern(family, thing[7] * u + thing[8], thing[7] * v + thing[9])
+            for k in range(3):
+                colour = thing[10 + k] + thing[13 + k] * value
+                canvas[i, j, k] += cover * (colour - canvas[i, j, k])
+            if cover >= 0.5:
+                ids[i, j] = int(thing[6])
+
+
+@_jit
+def _draw(objects, scenes, images, ids):
+    size = images.shape[1]
+    canvas = np.empty((size, size, 3), np.float32)
+    for b in range(len(images)):
+        scene = scenes[b]
+        _background(canvas, scene)
+        for k in range(objects.shape[1] - 1, -1, -1):
+            if objects[b, k, 2] > 0:
+                _paint(canvas, ids[b], objects[b, k])
+        for i in range(size):
+            row = scene[11] + scene[13] * ((i + 0.5) / size - 0.5)
+            for j in range(size):
+                gain = 255 * (row + scene[12] * ((j + 0.5) / size - 0.5))
+                for c in range(3):
+                    images[b, i, j, c] = int(min(max(gain * canvas[i, j, c], 0.0), 255.0) + 0.5)
+
+
+def draw(objects: NDArray[np.float64], scenes: NDArray[np.float64], size: int) -> tuple[NDArray, NDArray]:
+    """Objects (B, K, 16) on scenes (B, 14) -> images uint8 (B, size, size, 3), instance ids uint8 (B, size, size)."""
+    images = np.empty((len(objects), size, size, 3), np.uint8)
+    ids = np.zeros((len(objects), size, size), np.uint8)
+    _draw(np.ascontiguousarray(objects, np.float64), np.ascontiguousarray(scenes, np.float64), images, ids)
+    return images, ids

@@ -1,0 +1,148 @@
+"""Image encoders by name: every network of timm, and two tiny ones for CPUs.
+
+Shapes: B batch, C channels, S side of the image in pixels, D features.
+"""
+
+import difflib
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Literal
+
+import timm
+from timm.layers import PatchEmbed
+from timm.models import ResNet, get_pretrained_cfg, is_model_in_modules
+from timm.models.vision_transformer import VisionTransformer
+from torch import Tensor, nn
+
+from nolabel.core import UserError
+from nolabel.encoders.tiny import TinyConv, tiny_tokens
+from nolabel.encoders.vit import ViTEncoder
+from nolabel.encoders.weights import load_weights, timm_state_dict
+
+__all__ = ["ConvEncoder", "image_encoder", "timm_state_dict"]
+
+OURS: dict[str, Callable[..., nn.Module]] = {"tiny": TinyConv, "tiny_tokens": tiny_tokens}
+
+Pool = Literal["cls", "mean"]
+Stem = Literal["auto", "imagenet", "small"]
+
+
+class ConvEncoder(nn.Module):
+    """Any network of timm that gives one vector an image: (B, C, S, S) -> (B, D). Convolutional nets and hybrids."""
+
+    def __init__(self, net: Any, size: int, channels: int = 3):
+        super().__init__()
+        self.net, self.size, self.channels = net, size, channels
+        # nets such as MobileNetV3 have a layer between pooling and classifier
+        self.dim: int = getattr(net, "head_hidden_size", None) or net.num_features
+        self.timm_arguments: dict[str, Any] | None = None
+        """with which `timm.create_model` builds `net`"""
+        self.timm_note = ""
+        """what was changed in it after that, as Python text"""
+
+    def forward(self, x: Tensor) -> Tensor:  # noqa: D102
+        return self.net(x)
+
+
+def image_encoder(
+    name: str,
+    size: int = 224,
+    channels: int = 3,
+    pretrained: bool = False,
+    init: str | Path | None = None,
+    *,
+    patch: int | None = None,
+    pool: Pool = "cls",
+    stem: Stem = "auto",
+    **options: Any,
+) -> nn.Module:
+    """The encoder `name` for images (B, channels, size, size) -> (B, encoder.dim), initialised at random.
+
+    name        tiny, tiny_tokens or a network of timm; a ViT comes as a `ViTEncoder`, which is a TokenEncoder
+    pretrained  load timm's weights, from its cache or the network
+    init        a file of weights to start from, safetensors or torch state dict; see `load_weights`
+    patch       side of a ViT's patches in px; by default its own, and size / 8 for images of up to 64 px
+    pool        what a ViT gives as features: its class token or the mean of its patches, both after the last norm
+    stem        small: a ResNet starts with one 3x3 convolution of stride 1 without pooling, as is the custom for
+                CIFAR; auto takes it for up to 64 px unless `pretrained`. Other families keep the stem they have
+    options     go to `timm.create_model`, e.g. `drop_path_rate=0.1`
+
+    Raises UserError for unknown names, with the nearest known ones, and for what timm cannot build or load.
+    """
+    if name in OURS:
+        if pretrained:
+            raise UserError(f"there are no pretrained weights of {name}; give a file as init")
+        encoder = OURS[name](size, channels, **options)
+    elif timm.is_model(name):
+        arguments = {"model_name": name, "num_classes": 0, "in_chans": channels, **options}
+        # not every ViT of these two files of timm works on patches alone: `_vit` looks at what it got
+        if is_model_in_modules(name.split(".")[0], ["vision_transformer", "deit"]):
+            encoder = _vit(arguments, size, pretrained, patch, pool)
+        else:
+            encoder = _conv(arguments, size, pretrained, stem)
+    else:
+        near = difflib.get_close_matches(name, [*OURS, *timm.list_models()], n=3, cutoff=0.4)
+        raise UserError(f"unknown encoder '{name}' (near it: {', '.join(near) or 'none'}; timm.list_models() has all)")
+    if init is not None:
+        load_weights(encoder, init)
+    return encoder
+
+
+def _vit(arguments: dict[str, Any], size: int, pretrained: bool, patch: int | None, pool: Pool) -> nn.Module:
+    arguments |= {"img_size": size, "dynamic_img_size": True}
+    if patch is None and size <= 64:
+        if size % 8:
+            raise UserError(f"images of {size} px do not divide into 8 x 8 patches; give the side of a patch as patch")
+        patch = size // 8
+    if patch is not None:
+        arguments["patch_size"] = patch
+    if pool == "mean":
+        arguments |= {"global_pool": "avg", "fc_norm": False}
+    net = _create(arguments, pretrained)
+    encoder: ViTEncoder | ConvEncoder
+    if type(net) is VisionTransformer and type(net.patch_embed) is PatchEmbed:
+        side = net.patch_embed.patch_size[0]
+        if size % side:
+            raise UserError(f"{arguments['model_name']}: {size} px do not divide into patches of {side} px")
+        encoder = ViTEncoder(net, size, pool)
+    else:  # convolutions in front, or a distillation token
+        encoder = ConvEncoder(net, size, arguments["in_chans"])
+    encoder.timm_arguments = arguments
+    return encoder
+
+
+def _conv(arguments: dict[str, Any], size: int, pretrained: bool, stem: Stem) -> nn.Module:
+    name = arguments["model_name"]
+    if getattr(get_pretrained_cfg(name), "fixed_input_size", False):
+        arguments["img_size"] = size
+    net = _create(arguments, pretrained)
+    if stem == "small" and not isinstance(net, ResNet):
+        raise UserError(f"{name} has no stem of a ResNet that could be made small; leave stem at auto")
+    encoder = ConvEncoder(net, size, arguments["in_chans"])
+    encoder.timm_arguments = arguments
+    if isinstance(net, ResNet) and (stem == "small" or (stem == "auto" and size <= 64 and not pretrained)):
+        encoder.timm_note = _small_stem(net)
+    return encoder
+
+
+def _small_stem(net: Any) -> str:
+    """Make the first convolution 3x3 with stride 1 and drop the pooling, in place. Says so as Python text."""
+    net.maxpool = nn.Identity()
+    if isinstance(net.conv1, nn.Conv2d):
+        wide_in, wide = net.conv1.in_channels, net.conv1.out_channels
+        net.conv1 = nn.Conv2d(wide_in, wide, 3, padding=1, bias=False)
+        nn.init.kaiming_normal_(net.conv1.weight, mode="fan_out", nonlinearity="relu")  # as timm starts it
+        change = f"net.conv1 = torch.nn.Conv2d({wide_in}, {wide}, 3, padding=1, bias=False)"
+    else:  # the deep stem of ResNet-D is 3x3 already
+        net.conv1[0].stride = (1, 1)
+        change = "net.conv1[0].stride = (1, 1)"
+    return f"{change}; net.maxpool = torch.nn.Identity()"
+
+
+def _create(arguments: dict[str, Any], pretrained: bool) -> nn.Module:
+    try:
+        return timm.create_model(**arguments, pretrained=pretrained)
+    except Exception as error:  # timm and the hub raise every kind; the user can mend name, size, options or network
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+        hint = "; without network give a file of weights as init" if pretrained else ""
+        raise UserError(f"timm cannot build {arguments['model_name']}: {reason}{hint}") from error

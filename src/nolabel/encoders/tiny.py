@@ -1,0 +1,64 @@
+"""Two networks small enough to train on CPU cores in minutes: one convolutional, one on tokens.
+
+Shapes: B batch, C channels, S side of the image in pixels, D features.
+"""
+
+import torch.nn.functional as F
+from timm.models.vision_transformer import VisionTransformer
+from torch import Tensor, nn
+
+from nolabel.core import UserError
+from nolabel.encoders.vit import ViTEncoder
+from nolabel.networks.transformer import sincos_positions, xavier
+
+
+class Residual(nn.Module):
+    """Two 3x3 convolutions and a shortcut, norms before convolutions (He et al., ECCV 2016, arXiv 1603.05027)."""
+
+    def __init__(self, width_in: int, width: int, stride: int):
+        super().__init__()
+        self.norm1 = nn.BatchNorm2d(width_in)
+        self.conv1 = nn.Conv2d(width_in, width, 3, stride, 1, bias=False)
+        self.norm2 = nn.BatchNorm2d(width)
+        self.conv2 = nn.Conv2d(width, width, 3, 1, 1, bias=False)
+        same = width_in == width and stride == 1
+        self.shortcut = None if same else nn.Conv2d(width_in, width, 1, stride, bias=False)
+
+    def forward(self, x: Tensor) -> Tensor:  # noqa: D102
+        h = F.relu(self.norm1(x), inplace=True)
+        x = x if self.shortcut is None else self.shortcut(h)
+        return x + self.conv2(F.relu(self.norm2(self.conv1(h)), inplace=True))
+
+
+class TinyConv(nn.Module):
+    """A residual net for 32 px on one CPU core: images (B, C, S, S), S >= 16, -> (B, D)."""
+
+    def __init__(self, size: int = 32, channels: int = 3, widths: tuple[int, ...] = (16, 32, 64, 128)):
+        super().__init__()
+        if size < 16:
+            raise UserError(f"the encoder tiny needs images of at least 16 px, not {size}")
+        self.size, self.channels, self.dim = size, channels, widths[-1]
+        self.stem = nn.Conv2d(channels, widths[0], 3, 1, 1, bias=False)
+        pairs = zip((widths[0], *widths[:-1]), widths)
+        self.stages = nn.Sequential(*(Residual(a, b, 1 if i == 0 else 2) for i, (a, b) in enumerate(pairs)))
+        self.norm = nn.BatchNorm2d(self.dim)
+        for module in self.modules():
+            if isinstance(module, nn.Conv2d):
+                nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
+
+    def forward(self, x: Tensor) -> Tensor:  # noqa: D102
+        return F.relu(self.norm(self.stages(self.stem(x)))).mean((2, 3))
+
+
+def tiny_tokens(size: int = 32, channels: int = 3) -> ViTEncoder:
+    """A vision transformer, 96 wide, 4 deep, 3 heads (0.45 M weights), on an 8 x 8 grid of patches at fixed positions."""
+    if size % 8:
+        raise UserError(f"the encoder tiny_tokens needs a size that is a multiple of 8 px, not {size}")
+    net = VisionTransformer(
+        size, size // 8, channels, num_classes=0, embed_dim=96, depth=4, num_heads=3, dynamic_img_size=True
+    )
+    net.blocks.apply(xavier)
+    nn.init.xavier_uniform_(net.patch_embed.proj.weight.flatten(1))  # as a linear layer, like MAE
+    del net.pos_embed  # a buffer instead of a parameter: it is not trained
+    net.register_buffer("pos_embed", sincos_positions(96, (8, 8), cls=1)[None])
+    return ViTEncoder(net, size)

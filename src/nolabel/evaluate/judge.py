@@ -1,0 +1,126 @@
+"""Judge: every protocol on the encoder and on its two controls, as the rows of results.json.
+
+A row is one number: what was measured (`protocol`, `version`, `metric`, `data`, `split`), with which `settings` and
+`seed`, its `value`, and the same number for the untrained encoder (`random_init`) and for pixels (`raw_input`), null
+where that control was not asked for. Accuracies are in percent.
+"""
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import asdict
+from typing import Any, NamedTuple, Protocol
+
+import torch
+from torch import nn
+
+from nolabel.evaluate.baselines import RawPixels, random_init
+from nolabel.evaluate.features import EvalData, Transform, to_device
+from nolabel.evaluate.geometry import Geometry
+from nolabel.evaluate.knn import KNN
+from nolabel.evaluate.linear import Linear
+
+Row = dict[str, Any]
+
+
+class Evaluator(Protocol):
+    """A frozen dataclass; its fields are the settings of the protocol.
+
+    The result holds the protocol's `metrics`, and beside them what was chosen on the way (a penalty, a learning rate).
+    """
+
+    @property
+    def name(self) -> str: ...  # noqa: D102
+    @property
+    def version(self) -> int:
+        """Grows when the same settings would give other numbers."""
+        ...
+
+    @property
+    def metrics(self) -> tuple[str, ...]: ...  # noqa: D102
+    def __call__(self, encoder: nn.Module, data: EvalData) -> dict[str, float]: ...
+
+
+class Judgement(NamedTuple):
+    """Rows for results.json, and sentences about what could not be judged."""
+
+    rows: list[Row]
+    notes: list[str]
+
+
+def judge(
+    protocols: Sequence[Evaluator],
+    encoder: nn.Module,
+    fresh_encoder: Callable[[], nn.Module] | None,
+    data: Any,
+    transform: Transform,
+    seed: int = 0,
+    device: torch.device | str = "cpu",
+    precision: str = "auto",
+    raw: Sequence[str] = ("knn",),
+    geometry: Geometry | None = Geometry(),  # noqa: B008 - frozen
+) -> Judgement:
+    """Evaluate `encoder` (on `device`) by each protocol.
+
+    data           has `name` and `splits`, a mapping with "train" and, where there is one, "test"
+    transform      stored batch on the device -> encoder input
+    fresh_encoder  makes the same encoder untrained; None leaves that control out
+    raw            names of the protocols that also judge raw pixels
+    geometry       label-free numbers, which are there even if no protocol can run; None leaves them out
+    """
+    eval_data = EvalData(data.splits, transform, data.name, device, precision, seed=seed)
+    train = data.splits["train"]
+    note = _obstacle(data)
+    runnable: list[Evaluator] = [] if note else list(protocols)
+    if geometry is not None:
+        runnable.append(geometry)
+    if not runnable:
+        return Judgement([], [note] if note else [])
+
+    untrained = None
+    if fresh_encoder is not None:
+        untrained = random_init(fresh_encoder, train, transform, seed, device)
+    view = transform(to_device(train.take(torch.arange(1)), torch.device(device)))
+    pixels = RawPixels(tuple(view.shape[1:]))
+
+    rows = []
+    for protocol in runnable:
+        result = protocol(encoder, eval_data)
+        control = protocol(untrained, eval_data) if untrained is not None else {}
+        baseline = protocol(pixels, eval_data) if protocol.name in raw else {}
+        chosen = {key: value for key, value in result.items() if key not in protocol.metrics}
+        settings = {**asdict(protocol), **chosen, "precision": precision}  # type: ignore[call-overload]
+        rows += [
+            {
+                "protocol": protocol.name,
+                "version": protocol.version,
+                "data": data.name,
+                "split": "train" if protocol is geometry else "test",
+                "metric": metric,
+                "value": result[metric],
+                "random_init": control.get(metric),
+                "raw_input": baseline.get(metric),
+                "seed": seed,
+                "settings": {key: _plain(value) for key, value in settings.items()},
+            }
+            for metric in protocol.metrics
+            if metric in result
+        ]
+    return Judgement(rows, [note] if note else [])
+
+
+def _obstacle(data: Any) -> str:
+    """Why protocols that need labels cannot run, or nothing."""
+    if "test" not in data.splits:
+        return f'data "{data.name}" has no test split, so nothing was judged with labels; only label-free numbers are shown.'
+    if not data.splits["train"].classes or not data.splits["test"].classes:
+        return f'data "{data.name}" has no labels, so nothing was judged with labels; only label-free numbers are shown.'
+    return ""
+
+
+def _plain(value: Any) -> Any:
+    """A value that strict JSON can hold: infinity as text."""
+    return str(value) if isinstance(value, float) and not math.isfinite(value) else value
+
+
+STANDARD: tuple[Evaluator, ...] = (KNN(), Linear())
+"""what a run is judged by unless told otherwise"""

@@ -1,0 +1,149 @@
+"""Linear probe: multinomial logistic regression on frozen features, its penalty chosen on a part of the training split.
+
+    min over W, b of   mean_i CE(W x_i + b, y_i) + |W|^2 / (2 C N)
+
+That is scikit-learn's LogisticRegression(C=C) divided by C N; C runs over a logarithmic grid as in Kornblith, Shlens, Le
+(Do Better ImageNet Models Transfer Better, CVPR 2019, appendix A), arXiv:1805.08974. Protocol:
+
+1. 10 % of the training split, drawn by the seed alone, becomes the validation part;
+2. each C is solved on the other 90 %, from the smallest C up, each from the solution of the one before;
+3. the C with the best validation accuracy (the smaller of equals) is solved again on all training rows;
+4. the test split is looked at once.
+
+Features are standardised by the statistics of the rows that are fitted. `c` is the penalty chosen; `at_edge` is 1 where
+it is the first or last of the grid, so that a wider grid might do better.
+
+Shapes: N rows, D features, C classes (the penalty is lower-case c in code).
+"""
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from nolabel.core import UserError
+from nolabel.core.random import fold, generator
+from nolabel.evaluate.features import EvalData
+from nolabel.evaluate.knn import top_accuracy
+
+_VALIDATION = 0x11EA
+"""purpose of the seed"""
+
+
+@dataclass(frozen=True)
+class Linear:
+    """Accuracy in percent of a linear classifier: `top1`, and `top5` where there are more than 5 classes."""
+
+    grid: tuple[float, ...] = tuple(10.0 ** (x / 2) for x in range(-10, 5))
+    """values of C, ascending: smaller is a stronger penalty"""
+    validation: float = 0.1
+    """part of the training rows that chooses C"""
+    iterations: int = 100
+    """most L-BFGS iterations for one C"""
+
+    name: ClassVar[str] = "linear"
+    version: ClassVar[int] = 1
+    metrics: ClassVar[tuple[str, ...]] = ("top1", "top5")
+
+    def __call__(self, encoder: nn.Module, data: EvalData) -> dict[str, float]:
+        train = data.features(encoder, "train").labelled()
+        test = data.features(encoder, "test").labelled()
+        return self.accuracy(*(t.to(data.device) for t in (*train, *test)), seed=data.seed)
+
+    def accuracy(self, x_ND: Tensor, y_N: Tensor, test_MD: Tensor, y_M: Tensor, seed: int = 0) -> dict[str, float]:
+        """Accuracies in percent on test rows, with the `c` that was chosen and whether it lies `at_edge`."""
+        c, start = self.choose(x_ND, y_N, seed)
+        probe = Probe.fit(x_ND, y_N, [c], self.iterations, start)[0]
+        at_edge = float(len(self.grid) > 1 and c in (self.grid[0], self.grid[-1]))
+        return {**top_accuracy(probe(test_MD), y_M), "c": c, "at_edge": at_edge}
+
+    def choose(self, x_ND: Tensor, y_N: Tensor, seed: int = 0) -> tuple[float, "Probe"]:
+        """The C with the best validation accuracy, and its solution on the other training rows."""
+        if len(y_N) < 2:
+            raise UserError(f"a linear probe needs at least 2 labelled training samples, not {len(y_N)}")
+        order = torch.randperm(len(y_N), generator=generator(fold(seed, _VALIDATION))).to(y_N.device)
+        held_out = max(1, round(self.validation * len(y_N)))
+        val, fit = order[:held_out], order[held_out:]
+        probes = Probe.fit(x_ND[fit], y_N[fit], self.grid, self.iterations, classes=int(y_N.max()) + 1)
+        scores = [top_accuracy(probe(x_ND[val]), y_N[val])["top1"] for probe in probes]
+        best = max(range(len(scores)), key=scores.__getitem__)  # the first of equals
+        return self.grid[best], probes[best]
+
+
+@dataclass(frozen=True)
+class Probe:
+    """A linear classifier of raw features: logits = x W^T + b, standardisation included."""
+
+    weight_CD: Tensor
+    bias_C: Tensor
+
+    def __call__(self, x_ND: Tensor) -> Tensor:
+        return F.linear(x_ND.float(), self.weight_CD, self.bias_C)
+
+    @classmethod
+    @torch.no_grad()
+    def fit(
+        cls,
+        x_ND: Tensor,
+        y_N: Tensor,
+        grid: tuple[float, ...] | list[float],
+        iterations: int = 100,
+        start: "Probe | None" = None,
+        classes: int | None = None,
+    ) -> list["Probe"]:
+        """Solve for each C of the grid in turn, starting from the last solution (the first from `start`, or zero).
+
+        L-BFGS in the coordinates where the problem is closest to round: standardised features are turned to their
+        principal axes, which leaves |W|^2 as it is, and the weight of axis d is measured in units of
+        1 / sqrt(p lambda_d + 1 / (C N)), with lambda_d its variance and p the curvature of the softmax at zero.
+        """
+        classes = classes or int(y_N.max()) + 1
+        mean_D = x_ND.mean(0)
+        std_D = x_ND.std(0, correction=0)
+        scale_D = torch.where(std_D > 1e-6 * mean_D.abs().clamp(min=1e-6), 1 / std_D, 0)  # constant features say nothing
+        z_ND = (x_ND.float() - mean_D).mul_(scale_D)
+        lambda_D, axes_DD = torch.linalg.eigh(z_ND.T @ z_ND / len(z_ND))
+        z_ND = z_ND @ axes_DD
+        curvature = (1 - 1 / classes) / classes
+
+        if start is None:
+            w_CD, b_C = z_ND.new_zeros(classes, x_ND.shape[1]), z_ND.new_zeros(classes)
+        else:
+            w_CD = torch.where(scale_D > 0, start.weight_CD * std_D, 0) @ axes_DD
+            b_C = start.bias_C + start.weight_CD @ mean_D
+        probes = []
+        for c in grid:
+            penalty = 1 / (c * len(y_N))
+            unit_D = (curvature * lambda_D.clamp(min=0) + penalty).rsqrt()
+            w_CD, b_C = _solve(z_ND, y_N, w_CD, b_C, penalty, unit_D, curvature**-0.5, iterations)
+            weight_CD = w_CD @ axes_DD.T * scale_D
+            probes.append(cls(weight_CD, b_C - weight_CD @ mean_D))
+        return probes
+
+
+def _solve(
+    z_ND: Tensor, y_N: Tensor, w_CD: Tensor, b_C: Tensor, penalty: float, unit_D: Tensor, unit: float, iterations: int
+) -> tuple[Tensor, Tensor]:
+    """L-BFGS with strong Wolfe line search over u = (W / unit_D, b / unit)."""
+    u = torch.cat((w_CD / unit_D, b_C[:, None] / unit), 1).requires_grad_()
+    solver = torch.optim.LBFGS(
+        [u], max_iter=iterations, max_eval=2 * iterations, history_size=20,
+        tolerance_grad=1e-6, tolerance_change=1e-9, line_search_fn="strong_wolfe",
+    )  # fmt: skip
+    n = len(y_N)
+
+    def closure() -> Tensor:
+        w_CD, b_C = u[:, :-1] * unit_D, u[:, -1] * unit
+        log_p_NC = torch.addmm(b_C, z_ND, w_CD.T).log_softmax(1)
+        loss = F.nll_loss(log_p_NC, y_N) + 0.5 * penalty * w_CD.square().sum()
+        # d loss / d logits by hand: automatic differentiation would keep three more (N, C) arrays
+        g_NC = log_p_NC.exp_().sub_(F.one_hot(y_N, len(b_C))).div_(n)
+        grad_CD = (g_NC.T @ z_ND).add_(w_CD, alpha=penalty).mul_(unit_D)
+        u.grad = torch.cat((grad_CD, g_NC.sum(0)[:, None] * unit), 1)
+        return loss
+
+    solver.step(closure)
+    u = u.detach()
+    return u[:, :-1] * unit_D, u[:, -1] * unit

@@ -1,0 +1,249 @@
+"""Contrastive losses: SimCLR, MoCo, MoCo v3, CLIP, NNCLR, SupCon and their ancestors, margin and triplet.
+
+The softmax losses share one kernel, `_LogSumExp`: it visits the pair matrix in tiles of rows and makes the gradient
+while a tile is at hand, so memory is O(tile) and the matrix is built once, not again on the way back.
+
+Shapes: B samples of this rank, N keys of all ranks, K rows of a bank, D embedding.
+Ranks: a loss is the mean over this rank's anchors against the keys of all ranks. Averaged over ranks, as data-parallel
+training does with gradients, it is the loss of the global batch.
+Rows are normalised inside; `accuracy` is detached: the share of anchors whose positive scores above every negative.
+"""
+
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from nolabel.core.dist import gather, rank, sum_over_ranks, world
+from nolabel.losses.precision import wide, without_autocast
+
+TILE = {"cpu": 2**21}
+"""scores in one tile by device type, 2**26 elsewhere"""
+ROWS = 128
+"""of a tile, at least: fewer make the products slow"""
+DTYPE = {"full": None, "bf16": torch.bfloat16}
+"""`precision` of the products with the keys: that of the input, or bf16 with sums in fp32"""
+
+
+class _LogSumExp(torch.autograd.Function):
+    """sum_i w_i log(exp(own_i) + sum_{j not in skip_i} exp(q_i . k_j)), and the largest q_i . k_j of each row.
+
+    The gradient is made in the forward: with p_ij the softmax, dq_i = w_i sum_j p_ij k_j and dk_j = sum_i w_i p_ij q_i.
+    So the keys may change in place before `backward` (a queue may take its new rows at once).
+    """
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        query_BD: Tensor,
+        key_ND: Tensor,
+        own_B: Tensor | None,
+        skip_BS: Tensor | None,
+        weight_B: Tensor,
+        dtype: torch.dtype | None,
+    ) -> tuple[Tensor, Tensor]:
+        wants_query, wants_key, wants_own = ctx.needs_input_grad[:3]
+        dtype = dtype or key_ND.dtype
+        keys = key_ND.to(dtype)
+        mixed = dtype != query_BD.dtype
+        rows = max(ROWS, TILE.get(query_BD.device.type, 2**26) // len(keys))
+        tile = query_BD.new_empty(min(rows, len(query_BD)), len(keys))
+        narrow = tile.to(dtype)  # the tile itself where no dtypes are mixed
+
+        grad_query = torch.empty_like(query_BD) if wants_query else None
+        grad_key = torch.zeros_like(keys, dtype=query_BD.dtype) if wants_key else None
+        grad_own = torch.empty_like(weight_B) if wants_own else None
+        top_B = torch.empty_like(weight_B)
+        total = weight_B.new_zeros(())
+        for start in range(0, len(query_BD), rows):
+            i = slice(start, start + rows)
+            query, weight = query_BD[i], weight_B[i]
+            scores, products = tile[: len(query)], narrow[: len(query)]
+            torch.mm(query.to(dtype), keys.T, out=products)
+            if mixed:
+                scores.copy_(products)
+            if skip_BS is not None:
+                scores.scatter_(1, skip_BS[i], -torch.inf)
+            shift = torch.amax(scores, 1, out=top_B[i])
+            if own_B is not None:
+                shift = torch.maximum(shift, own_B[i])
+            mass = scores.sub_(shift[:, None]).exp_().sum(1)
+            if own_B is not None:
+                own = torch.exp(own_B[i] - shift)
+                mass += own
+            total += weight @ (mass.log() + shift)
+
+            share = weight / mass
+            if mixed and (wants_query or wants_key):
+                products.copy_(scores)
+            if grad_query is not None:
+                torch.mul(products @ keys, share[:, None], out=grad_query[i])
+            if grad_key is not None:
+                shared = (query * share[:, None]).to(dtype)
+                if mixed:
+                    grad_key += products.T @ shared
+                else:
+                    grad_key.addmm_(products.T, shared)
+            if grad_own is not None:
+                grad_own[i] = share * own
+        ctx.grads = grad_query, grad_key, grad_own
+        ctx.mark_non_differentiable(top_B)
+        return total, top_B
+
+    @staticmethod
+    def backward(ctx: Any, *outer: Tensor) -> tuple[Tensor | None, ...]:
+        return (*(None if grad is None else grad * outer[0] for grad in ctx.grads), None, None, None)
+
+
+def _unit(x_BD: Tensor) -> Tensor:
+    return F.normalize(wide(x_BD), dim=-1)
+
+
+def _cross_entropy(
+    query_BD: Tensor, own_B: Tensor, key_ND: Tensor, skip_BS: Tensor | None, dtype: torch.dtype | None
+) -> tuple[Tensor, Tensor]:
+    """-mean_i log( exp(own_i) / (exp(own_i) + sum_j exp(q_i . k_j)) ) and the share of own_i above every q_i . k_j."""
+    weight_B = torch.full_like(own_B, 1 / len(own_B), requires_grad=False)
+    total, top_B = _LogSumExp.apply(query_BD, key_ND, own_B, skip_BS, weight_B, dtype)
+    mean_own = own_B.mean()
+    own_B = own_B.detach()
+    tie_B = 8 * torch.finfo(own_B.dtype).eps * own_B.abs()  # a collapsed encoder gets nothing right
+    return total - mean_own, (own_B > top_B + tie_B).to(own_B.dtype).mean()
+
+
+def _rows_of_rank(x: Tensor) -> Tensor:
+    """Where the rows of this rank stand among those of all ranks."""
+    return torch.arange(len(x), device=x.device) + rank() * len(x)
+
+
+@without_autocast
+def nt_xent(a_BD: Tensor, b_BD: Tensor, temperature: float, precision: str = "full") -> tuple[Tensor, Tensor]:
+    """NT-Xent, the loss of SimCLR (Chen, Kornblith, Norouzi, Hinton, ICML 2020, eq. 1) -> (loss, accuracy).
+
+    l(i, j) = -log exp(z_i . z_j / tau) / sum_{k != i} exp(z_i . z_k / tau), mean over the 2B ordered pairs (i, j) of
+    views of one sample. k runs over both views of all ranks: 2N - 1 terms, so a constant encoder has loss ln(2N - 1).
+    """
+    z_2BD = _unit(torch.cat((a_BD, b_BD)))
+    query_2BD = z_2BD / temperature
+    own_2B = (query_2BD * z_2BD.roll(len(a_BD), 0)).sum(1)
+    row_2B = _rows_of_rank(z_2BD)
+    skip = torch.stack((row_2B, row_2B.roll(len(a_BD))), 1)
+    return _cross_entropy(query_2BD, own_2B, gather(z_2BD), skip, DTYPE[precision])
+
+
+@without_autocast
+def info_nce(
+    query_BD: Tensor, positive_BD: Tensor, keys_KD: Tensor, temperature: float, skip_B: Tensor | None = None
+) -> tuple[Tensor, Tensor]:
+    """InfoNCE against a bank, as in MoCo (He, Fan, Wu, Xie, Girshick, CVPR 2020, eq. 1) -> (loss, accuracy).
+
+    L = -mean_i log exp(q_i . p_i / tau) / (exp(q_i . p_i / tau) + sum_k exp(q_i . k / tau)); ln(1 + K) when constant.
+
+    `keys_KD`: unit rows, taken without gradient and in their own dtype (a bf16 bank means bf16 products); they may
+    change in place before `backward`. `skip_B`: the row that a query must not meet, e.g. its own in a bank with one row a
+    sample (Wu, Xiong, Yu, Lin, CVPR 2018, eq. 2). Nothing is summed over ranks: the bank is the same on all.
+    """
+    query_BD = _unit(query_BD) / temperature
+    own_B = (query_BD * _unit(positive_BD)).sum(1)
+    keys_KD = keys_KD.detach() if keys_KD.dtype == torch.bfloat16 else keys_KD.detach().to(query_BD.dtype)
+    return _cross_entropy(query_BD, own_B, keys_KD, None if skip_B is None else skip_B[:, None], None)
+
+
+@without_autocast
+def info_nce_batch(
+    query_BD: Tensor, key_BD: Tensor, temperature: float | Tensor, precision: str = "full"
+) -> tuple[Tensor, Tensor]:
+    """InfoNCE with the other rows of `key_BD` as negatives, of all ranks, in one direction -> (loss, accuracy).
+
+    L = -mean_i log exp(q_i . k_i / tau) / sum_j exp(q_i . k_j / tau): N - 1 negatives, none from the query's own view.
+    MoCo v3 (Chen, Xie, He, ICCV 2021, eq. 1) is 2 tau (L(q1, k2) + L(q2, k1)); NNCLR (Dwibedi et al., ICCV 2021, eq. 2)
+    has neighbours as queries. Gradient goes to the keys of all ranks if they want it. `temperature` may be learned.
+    """
+    query_BD, key_BD = _unit(query_BD) / temperature, _unit(key_BD)
+    own_B = (query_BD * key_BD).sum(1)
+    return _cross_entropy(query_BD, own_B, gather(key_BD), _rows_of_rank(key_BD)[:, None], DTYPE[precision])
+
+
+def clip(a_BD: Tensor, b_BD: Tensor, scale: float | Tensor, precision: str = "full") -> tuple[Tensor, Tensor]:
+    """The symmetric loss of CLIP (Radford et al., ICML 2021, fig. 3) -> (loss, accuracy), means of both directions.
+
+    L = (L(a, b) + L(b, a)) / 2 with logits scale a_i . b_j; `scale` is 1 / tau and may be learned (0-d or (1,)).
+    """
+    temperature = 1 / scale
+    one, right = info_nce_batch(a_BD, b_BD, temperature, precision)
+    two, wrong = info_nce_batch(b_BD, a_BD, temperature, precision)
+    return (one + two) / 2, (right + wrong) / 2
+
+
+@without_autocast
+def sup_con(z_BD: Tensor, label_B: Tensor, temperature: float, precision: str = "full") -> Tensor:
+    """SupCon, L_out (Khosla et al., NeurIPS 2020, eq. 2): all rows with the label of the anchor are positives.
+
+    L = mean_i -1/|P(i)| sum_{p in P(i)} log exp(z_i . z_p / tau) / sum_{a != i} exp(z_i . z_a / tau)
+
+    `z_BD` holds all views, one below the other, and `label_B` their labels (any integers). The mean is over the anchors
+    of all ranks that have a positive; with the sample number as label it is NT-Xent.
+    """
+    z_BD = _unit(z_BD)
+    key_ND, label_N = gather(z_BD), gather(label_B)
+    group_N = torch.searchsorted(label_N.sort().values, label_N)  # equal labels, equal numbers below N
+    row_B = _rows_of_rank(z_BD)
+    group_B = group_N[row_B]
+    sum_ND = torch.zeros_like(key_ND).index_add(0, group_N, key_ND)  # of the members of each group
+    size_N = key_ND.new_zeros(len(key_ND)).index_add_(0, group_N, key_ND.new_ones(len(key_ND)))
+    others_B = size_N[group_B] - 1
+    positive_BD = (sum_ND[group_B] - z_BD) / others_B.clamp(min=1)[:, None]  # the mean positive of each anchor
+
+    has_B = (others_B > 0).to(z_BD.dtype)
+    weight_B = has_B * (world() / sum_over_ranks(has_B.sum()).clamp(min=1))
+    query_BD = z_BD / temperature
+    total, _ = _LogSumExp.apply(query_BD, key_ND, None, row_B[:, None], weight_B, DTYPE[precision])
+    return total - weight_B @ (query_BD * positive_BD).sum(1)
+
+
+@without_autocast
+def margin_pair(a_BD: Tensor, b_BD: Tensor, same_B: Tensor, margin: float = 1.0) -> tuple[Tensor, Tensor]:
+    """The pair loss of DrLIM (Hadsell, Chopra, LeCun, CVPR 2006, eq. 4) -> (loss, share of negatives in the margin).
+
+    L = mean_i 1/2 d_i^2 for the same thing, 1/2 max(0, m - d_i)^2 otherwise, d_i = |a_i - b_i|, rows not normalised.
+    """
+    square_B = (wide(a_BD) - wide(b_BD)).square().sum(1)
+    distance_B = (square_B + 1e-12).sqrt()  # a finite slope where two points meet
+    gap_B = F.relu(margin - distance_B)
+    different_B = ~same_B.bool()
+    inside = ((gap_B > 0) & different_B).sum() / different_B.sum().clamp(min=1)
+    return 0.5 * torch.where(different_B, gap_B.square(), square_B).mean(), inside
+
+
+@without_autocast
+def triplet(
+    anchor_BD: Tensor, positive_BD: Tensor, negative_BD: Tensor, margin: float = 0.2, squared: bool = True
+) -> tuple[Tensor, Tensor]:
+    """The triplet loss (Schroff, Kalenichenko, Philbin, CVPR 2015, eq. 3) -> (loss, share of triplets with a loss).
+
+    L = mean_i max(0, |a_i - p_i|^2 - |a_i - n_i|^2 + margin); distances instead of squares with `squared=False`.
+    """
+
+    def distance(x: Tensor, y: Tensor) -> Tensor:
+        square_B = (wide(x) - wide(y)).square().sum(1)
+        return square_B if squared else (square_B + 1e-12).sqrt()
+
+    loss_B = F.relu(distance(anchor_BD, positive_BD) - distance(anchor_BD, negative_BD) + margin)
+    return loss_B.mean(), (loss_B.detach() > 0).to(loss_B.dtype).mean()
+
+
+@torch.no_grad()
+def mine_negatives(
+    anchor_BD: Tensor, positive_BD: Tensor, pool_KD: Tensor, allowed_BK: Tensor, margin: float | None = None
+) -> Tensor:
+    """The row of the pool that is each anchor's negative (B,): the hardest, that is the nearest one allowed.
+
+    With a `margin` semi-hard ones go first (Schroff et al., section 3.2): farther than the positive, by less than it.
+    """
+    distance_BK = torch.cdist(wide(anchor_BD), wide(pool_KD)).square().masked_fill(~allowed_BK, torch.inf)
+    if margin is None:
+        return distance_BK.argmin(1)
+    positive_B1 = (wide(anchor_BD) - wide(positive_BD)).square().sum(1, keepdim=True)
+    semi_BK = (distance_BK > positive_B1) & (distance_BK < positive_B1 + margin)
+    return torch.where(semi_BK.any(1), distance_BK.masked_fill(~semi_BK, torch.inf).argmin(1), distance_BK.argmin(1))

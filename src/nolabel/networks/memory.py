@@ -1,0 +1,101 @@
+"""Features kept from earlier steps: a queue (MoCo, NNCLR, SwAV) and a bank with one row a sample (NPID, PIRL, AVID).
+
+All state is in buffers, changed in place without gradient, alike on all ranks and without waiting for the device.
+Shapes: K rows, D embedding, B samples of this rank, N of all ranks.
+"""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from nolabel.core.dist import gather
+
+BLOCK = {"cpu": 2**21}
+"""scores of one block of a look-up by device type; 2**27 elsewhere"""
+
+
+def _unit_rows(size: int, dim: int, dtype: torch.dtype) -> Tensor:
+    return F.normalize(torch.randn(size, dim), dim=1).to(dtype)
+
+
+@torch.no_grad()
+def nearest_rows(z_BD: Tensor, rows_KD: Tensor) -> Tensor:
+    """Numbers of the rows with the largest product with each z (B,), by blocks and in the dtype of the rows."""
+    z_BD = z_BD.to(rows_KD.dtype)
+    block = max(1, BLOCK.get(z_BD.device.type, 2**27) // len(z_BD))
+    best = [(z_BD @ part.T).max(1) for part in rows_KD.split(block)]
+    value_PB = torch.stack([b.values for b in best])
+    index_PB = torch.stack([b.indices + i * block for i, b in enumerate(best)])
+    return index_PB.gather(0, value_PB.argmax(0, keepdim=True))[0]
+
+
+class Queue(nn.Module):
+    """First in, first out: the last `size` unit rows of all ranks. Random unit rows at the start.
+
+    `rows` (size, dim) is the bank as it lies in memory; its order does not matter to a softmax or a look-up. With
+    `dtype=torch.bfloat16` it takes half the memory and the products with it are made in bf16.
+    """
+
+    rows: Tensor
+    seen: Tensor
+    """rows taken so far; the next one goes to `seen % size`"""
+
+    def __init__(self, size: int, dim: int, dtype: torch.dtype = torch.float32) -> None:
+        super().__init__()
+        self.register_buffer("rows", _unit_rows(size, dim, dtype))
+        self.register_buffer("seen", torch.zeros((), dtype=torch.long))
+
+    @torch.no_grad()
+    def enqueue(self, x_BD: Tensor) -> None:
+        """Take this step's rows of all ranks, normalised, in rank order, in place of the oldest."""
+        size = len(self.rows)
+        new_ND = gather(F.normalize(x_BD.detach().float(), dim=1))
+        self.seen += max(0, len(new_ND) - size)
+        new_ND = new_ND[-size:]
+        place_N = (self.seen + torch.arange(len(new_ND), device=new_ND.device)) % size
+        self.rows.index_copy_(0, place_N, new_ND.to(self.rows.dtype))
+        self.seen += len(new_ND)
+
+    def ordered(self) -> Tensor:
+        """A copy of the rows, oldest first."""
+        return self.rows[(self.seen + torch.arange(len(self.rows), device=self.rows.device)) % len(self.rows)]
+
+    @torch.no_grad()
+    def nearest(self, z_BD: Tensor) -> Tensor:
+        """The row most like each z (B, D), in the dtype of z; no gradient and no update."""
+        return self.rows[nearest_rows(F.normalize(z_BD.float(), dim=1), self.rows)].to(z_BD.dtype)
+
+
+class MemoryBank(nn.Module):
+    """One unit row for each of `size` samples, a running average: b_i <- n(momentum b_i + (1 - momentum) v_i).
+
+    Instance discrimination (Wu, Xiong, Yu, Lin, CVPR 2018, section 3.1); `momentum` 0.5 as in their code.
+    """
+
+    rows: Tensor
+
+    def __init__(self, size: int, dim: int, momentum: float = 0.5, dtype: torch.dtype = torch.float32) -> None:
+        super().__init__()
+        self.momentum = momentum
+        self.register_buffer("rows", _unit_rows(size, dim, dtype))
+
+    def forward(self, index: Tensor) -> Tensor:
+        """A copy of the rows of these samples: index (...) -> (..., D) in fp32."""
+        return self.rows[index].float()
+
+    @torch.no_grad()
+    def update(self, index_B: Tensor, x_BD: Tensor) -> None:
+        """Move the rows of this step's samples of all ranks. A sample that came twice keeps one of its two values."""
+        index_N, new_ND = gather(index_B), gather(F.normalize(x_BD.detach().float(), dim=1))
+        mixed_ND = self.rows[index_N].float().lerp_(new_ND, 1 - self.momentum)
+        self.rows.index_copy_(0, index_N, F.normalize(mixed_ND, dim=1).to(self.rows.dtype))
+
+    def others(self, index_B: Tensor, count: int, rng: torch.Generator | None = None) -> Tensor:
+        """Numbers (B, count) of rows drawn uniformly, never a sample's own."""
+        draw_BC = torch.randint(len(self.rows) - 1, (len(index_B), count), generator=rng, device=index_B.device)
+        return draw_BC + (draw_BC >= index_B[:, None])
+
+    @torch.no_grad()
+    def nearest(self, z_BD: Tensor) -> Tensor:
+        """The row most like each z (B, D), in the dtype of z; no gradient and no update."""
+        return self.rows[nearest_rows(F.normalize(z_BD.float(), dim=1), self.rows)].to(z_BD.dtype)

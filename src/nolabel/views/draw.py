@@ -1,0 +1,109 @@
+"""The random parameters of image views, drawn in torch for a whole batch before any pixel is touched.
+
+Drawing apart from rendering is what lets two executors give the same picture. What was not drawn is written as the value
+that changes nothing (factor 1, shift 0, sigma 0), so an executor needs no further flags.
+"""
+
+import itertools
+import math
+from functools import cache
+from typing import TYPE_CHECKING, NamedTuple
+
+import torch
+from torch import Tensor
+
+if TYPE_CHECKING:
+    from nolabel.views.image import OneView
+
+BRIGHTNESS, CONTRAST, SATURATION, HUE = range(4)
+
+Pair = tuple[float, float]
+Jitter = tuple[float, float, float, float]
+
+_ATTEMPTS = 10  # as torchvision's RandomResizedCrop
+_COLUMNS = 2 * _ATTEMPTS + 13
+
+
+class Draws(NamedTuple):
+    """One row for every view to be made; row n is about image n modulo the number of images."""
+
+    box: Tensor
+    """crop in pixels (N, 4) int32: top, left, height, width"""
+    flip: Tensor
+    """mirrored left to right (N,) bool"""
+    order: Tensor
+    """order of the colour operations (N, 4) int32: a permutation of BRIGHTNESS, CONTRAST, SATURATION, HUE"""
+    jitter: Tensor
+    """(N, 4) float32: factors of brightness, contrast, saturation, and shift of hue in turns; (1, 1, 1, 0) where none"""
+    gray: Tensor
+    """(N,) bool"""
+    sigma: Tensor
+    """standard deviation of the blur in pixels of the view (N,) float32, 0 where none"""
+    solarize: Tensor
+    """(N,) bool"""
+
+
+def draw(view: "OneView", count: int, height: int, width: int, rng: torch.Generator, device: torch.device) -> Draws:
+    """`count` independent draws for images of `height` x `width` pixels, distributed as torchvision's transforms.
+
+    Every number comes from one table of uniforms made where the generator lives, so a generator on the CPU gives the
+    same views on every device.
+    """
+    u = torch.rand(_COLUMNS, count, generator=rng, device=rng.device).to(device, non_blocking=True)
+    area, aspect, u = u[:_ATTEMPTS], u[_ATTEMPTS : 2 * _ATTEMPTS], u[2 * _ATTEMPTS :]
+    *strengths, turn = view.jitter
+    jittered = u[4] < view.jitter_p
+    factors = [torch.where(jittered, _between(u[5 + i], max(0.0, 1 - s), 1 + s), 1.0) for i, s in enumerate(strengths)]
+    return Draws(
+        box=_crop_box(area, aspect, u[0], u[1], height, width, view.scale, view.ratio),
+        flip=u[2] < view.flip,
+        order=_orders(device)[(u[3] * 24).long()],
+        jitter=torch.stack((*factors, torch.where(jittered, _between(u[8], -turn, turn), 0.0)), 1),
+        gray=u[9] < view.gray,
+        sigma=torch.where(u[10] < view.blur, _between(u[11], *view.blur_sigma), 0.0),
+        solarize=u[12] < view.solarize,
+    )
+
+
+def join(parts: list[Draws]) -> Draws:
+    """The rows of all parts, one part after the other."""
+    return parts[0] if len(parts) == 1 else Draws(*map(torch.cat, zip(*parts)))
+
+
+def channel_stats(
+    mean: tuple[float, ...], std: tuple[float, ...], channels: int
+) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """`mean` and `std` as they are, or their averages for every channel where there are more or fewer channels."""
+    if len(mean) == channels:
+        return mean, std
+    return (sum(mean) / len(mean),) * channels, (sum(std) / len(std),) * channels
+
+
+@cache
+def _orders(device: torch.device) -> Tensor:
+    """All orders of four operations (24, 4) int32."""
+    return torch.tensor(list(itertools.permutations(range(4))), dtype=torch.int32, device=device)
+
+
+def _between(u: Tensor, low: float, high: float) -> Tensor:
+    return u * (high - low) + low
+
+
+def _crop_box(
+    area: Tensor, aspect: Tensor, down: Tensor, right: Tensor, height: int, width: int, scale: Pair, ratio: Pair
+) -> Tensor:
+    """torchvision's RandomResizedCrop.get_params: the first of 10 attempts that fits, else the largest centred crop.
+
+    `area` and `aspect` (10, N), `down` and `right` (N,) are uniforms in [0, 1). Returns (N, 4) int32.
+    """
+    area = _between(area, *scale) * (height * width)
+    aspect = _between(aspect, math.log(ratio[0]), math.log(ratio[1])).exp()
+    w, h = (area * aspect).sqrt().round(), (area / aspect).sqrt().round()
+    fits = (w > 0) & (w <= width) & (h > 0) & (h <= height)
+    first = fits.byte().argmax(0, keepdim=True)
+    w, h, fits = w.gather(0, first)[0], h.gather(0, first)[0], fits.any(0)
+    all_w, all_h = min(width, round(height * ratio[1])), min(height, round(width / ratio[0]))
+    w, h = torch.where(fits, w, float(all_w)), torch.where(fits, h, float(all_h))
+    top = torch.where(fits, down * (height - h + 1), float((height - all_h) // 2))
+    left = torch.where(fits, right * (width - w + 1), float((width - all_w) // 2))
+    return torch.stack((top, left, h, w), 1).int()  # int() rounds down: every whole offset is equally likely
