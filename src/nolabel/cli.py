@@ -181,11 +181,18 @@ def _train(argv: list[str]) -> None:
             )
             return
         _fail("name a method: 'nolabel methods' lists them, e.g. nolabel train simclr")
-    name, rest = argv[0], argv[1:]
+    from nolabel import api
+
+    parsed = train_parser(argv[0], argv[1:])
+    options, changes = given_fields(argv[0], parsed, argv[1:])
+    _show(api.train_with(argv[0], options, changes))
+
+
+def train_parser(name: str, argv: list[str]) -> Any:
+    """Parse the flags of `train`: an object with `options` and `method`, whose defaults are the paper's."""
     from nolabel import methods as files
 
     kind = files.load(name)
-    from nolabel import api
     from nolabel.plan import Options
 
     @dataclasses.dataclass(frozen=True)
@@ -195,10 +202,12 @@ def _train(argv: list[str]) -> None:
 
     about = files.describe(name)
     words = f"{about.title}\n\n{about.citation}\n\nDefaults of the method are the paper's; the recipe overrides some."
-    parsed = _parse(Train, rest, f"nolabel train {name}", words)
-    given = _given(rest)
-    changes = {path: _reach(parsed.method, path) for path in given if _has(parsed.method, path)}
-    _show(api.train_with(name, parsed.options, changes))
+    return _parse(Train, argv, f"nolabel train {name}", words)
+
+
+def given_fields(name: str, parsed: Any, argv: list[str]) -> tuple[Any, dict[str, Any]]:
+    """The options, and those fields of the method that stand among the flags: they win over the recipe's."""
+    return parsed.options, {path: _reach(parsed.method, path) for path in _given(argv) if _has(parsed.method, path)}
 
 
 def _given(argv: list[str]) -> list[str]:

@@ -263,7 +263,7 @@ def test_init_says_what_does_not_fit(tmp_path):
     torch.save({**donor.state_dict(), "stem.weight": torch.zeros(16, 3, 7, 7)}, path)
     with pytest.warns(UserWarning, match=r"missing stem\.weight"):
         load_weights(image_encoder("tiny", 32), path)
-    with pytest.raises(UserError, match="0 of .* fit; missing conv1") as caught:
+    with pytest.raises(UserError, match=r"0 of .* fit; missing conv1") as caught:
         image_encoder("resnet10t", 32, init=path)
     assert "stages" in str(caught.value) and "\n" not in str(caught.value)
 

@@ -92,7 +92,7 @@ class EncodedColumn:
 
     def __init__(self, store: Store, size: int, channels: int = 3, workers: int | None = None) -> None:
         self.store = store
-        self.shape = (size, size, channels)
+        self.shape: tuple[int, ...] = (size, size, channels)
         self.workers = workers or default_workers()
 
     def __len__(self) -> int:

@@ -63,7 +63,9 @@ def listings(files: Sequence[Path]) -> dict[str, Listing]:
 def _listing(files: list[Path], indices: list[Index], classes: list[str]) -> Listing:
     store = TarStore(files, indices)
     if not len(store):
-        raise UserError(f"no images in {files[0]} ({len(files)} shards); members must be {', '.join(SUFFIXES[:4])}, ...")
+        raise UserError(
+            f"no images in {files[0]} ({len(files)} shards); members must be {', '.join(SUFFIXES[:3])}, ..."
+        )
     labels = [label for index in indices for label in index.labels]
     listing = Listing(store, file_identity(files))
     listing.skipped = [entry for index in indices for entry in index.skipped]
@@ -103,6 +105,7 @@ class TarStore:
             if shard not in self._handles:
                 self._handles[shard] = os.open(self.files[shard], os.O_RDONLY)
             return self._handles[shard]
+
 
 def _close(handles: dict[int, int]) -> None:
     for handle in handles.values():

@@ -21,7 +21,7 @@ class ToyImages(Column):
 
     def __init__(self, first: int, count: int, size: int, channels: int, profile: str) -> None:
         self.first, self.count, self.profile = first, count, profile
-        self.shape = (size, size, channels)
+        self.shape: tuple[int, ...] = (size, size, channels)
 
     def __len__(self) -> int:
         return self.count

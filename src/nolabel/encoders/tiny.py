@@ -51,7 +51,7 @@ class TinyConv(nn.Module):
 
 
 def tiny_tokens(size: int = 32, channels: int = 3) -> ViTEncoder:
-    """A vision transformer, 96 wide, 4 deep, 3 heads (0.45 M weights), on an 8 x 8 grid of patches at fixed positions."""
+    """A vision transformer of width 96, depth 4, 3 heads (0.45 M weights): 8 x 8 patches at fixed positions."""
     if size % 8:
         raise UserError(f"the encoder tiny_tokens needs a size that is a multiple of 8 px, not {size}")
     net = VisionTransformer(

@@ -100,5 +100,7 @@ class ViTEncoder(nn.Module):
         if net.pos_embed is None:
             return 0.0, 0.0
         count = 0 if net.no_embed_class else net.num_prefix_tokens
-        table = resample_abs_pos_embed(net.pos_embed, list(grid), list(self.grid), num_prefix_tokens=count)
+        table = net.pos_embed
+        if tuple(grid) != self.grid:
+            table = resample_abs_pos_embed(table, list(grid), list(self.grid), num_prefix_tokens=count)
         return table[:, :count] if count else 0.0, table[:, count:]

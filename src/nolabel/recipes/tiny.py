@@ -20,7 +20,7 @@ def simclr(size: int) -> Recipe:
         fields={
             "temperature": 0.2,
             "hidden": 512,
-            "views": TwoViews(size=size, scale=(0.2, 1.0), strength=0.5, blur=(0.0, 0.0)),
+            "views": _two(size),
             "optim": ADAMW,
         },
     )
@@ -72,3 +72,48 @@ def rotation(size: int) -> Recipe:
         minutes=2.5,
         fields={"views": OneView(size=size, scale=(0.4, 1.0)), "optim": ADAMW},
     )
+
+
+def byol(size: int) -> Recipe:
+    """A smaller head and a teacher that moves faster than the paper's."""
+    return Recipe(
+        "tiny",
+        batch=256,
+        minutes=2.5,
+        fields={"hidden": 512, "out": 128, "momentum": (0.98, 1.0), "views": _two(size), "optim": ADAMW},
+    )
+
+
+def simsiam(size: int) -> Recipe:
+    """Head of 512; SGD as in the paper."""
+    return Recipe(
+        "tiny",
+        batch=256,
+        minutes=2.5,
+        fields={"hidden": 512, "out": 512, "bottleneck": 128, "views": _two(size), "optim": ADAMW},
+    )
+
+
+def barlow_twins(size: int) -> Recipe:
+    """An embedding of 512."""
+    return Recipe(
+        "tiny",
+        batch=256,
+        minutes=2.5,
+        fields={"hidden": 512, "out": 512, "scale": 0.1, "views": _two(size), "optim": ADAMW},
+    )
+
+
+def vicreg(size: int) -> Recipe:
+    """An embedding of 512."""
+    return Recipe(
+        "tiny",
+        batch=256,
+        minutes=2.5,
+        fields={"hidden": 512, "out": 512, "views": _two(size), "optim": ADAMW},
+    )
+
+
+def _two(size: int) -> TwoViews:
+    """Weaker colours and larger crops than the papers': a small net and few epochs cannot use the hardest views."""
+    return TwoViews(size=size, scale=(0.2, 1.0), strength=0.5, blur=(0.0, 0.0))

@@ -217,7 +217,7 @@ def results_table(head: Sequence[str], rows: Sequence[tuple[Sequence[object], Sc
         h("span", h("i", class_="fill"), "trained"),
         h("span", h("i", class_="init"), "same encoder, untrained"),
         h("span", h("i", class_="raw"), "raw input, no encoder"),
-        h("span", h("b", "0.000", class_="worse"), "a baseline that training does not beat"),
+        h("span", h("b", "red", class_="worse"), "not beaten by training"),
     ]
     return join(
         h("table", h("thead", h("tr", *header, h("td"))), h("tbody", *body), class_="results"),

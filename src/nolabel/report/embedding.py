@@ -4,12 +4,19 @@ import numpy as np
 
 MAP_POINTS = 1500
 """Points of a map: t-SNE of more takes long and shows no more"""
+QUERIES = 1000
+"""Samples whose neighbours are counted"""
 
 
 def unit_rows(features: np.ndarray) -> np.ndarray:
     """Rows (N, D) of length 1: cosine is what the k-NN protocol compares by. A zero row stays zero."""
     x = np.asarray(features, np.float32).reshape(len(features), -1)
     return x / np.maximum(np.linalg.norm(x, axis=1, keepdims=True), 1e-12)
+
+
+def draw(rows: np.ndarray, count: int, seed: int = 0) -> np.ndarray:
+    """At most `count` of the rows at random, in their order; every n-th would miss classes that alternate."""
+    return np.sort(np.random.default_rng(seed).choice(rows, min(count, len(rows)), replace=False))
 
 
 def project(unit_ND: np.ndarray, seed: int = 0) -> tuple[np.ndarray, str]:
@@ -43,9 +50,10 @@ def spread_queries(unit_ND: np.ndarray, labels: np.ndarray | None, count: int = 
     if labels is None or len(np.unique(labels[labels >= 0])) < 2:
         from sklearn.cluster import KMeans
 
-        some = unit_ND[:MAP_POINTS]
-        distinct = len(np.unique(some.round(5), axis=0))
-        labels = KMeans(min(count, distinct), n_init=1, random_state=seed).fit_predict(some)
+        some = draw(np.arange(len(unit_ND)), MAP_POINTS)
+        distinct = len(np.unique(unit_ND[some].round(5), axis=0))
+        labels = np.full(len(unit_ND), -1)
+        labels[some] = KMeans(min(count, distinct), n_init=1, random_state=seed).fit_predict(unit_ND[some])
     present = np.unique(labels[labels >= 0])
     chosen = present[np.unique(np.linspace(0, len(present) - 1, min(count, len(present))).round().astype(int))]
     first = [int(rng.choice(np.flatnonzero(labels == c))) for c in chosen]
@@ -66,8 +74,7 @@ def nearest(unit_ND: np.ndarray, queries: np.ndarray | list[int], k: int = 8) ->
     return np.concatenate(out)
 
 
-def neighbour_agreement(unit_ND: np.ndarray, labels: np.ndarray, k: int = 8, sample: int = 1000) -> float:
-    """Share of the k nearest neighbours with the label of their query, over at most `sample` evenly spaced queries."""
-    labelled = np.flatnonzero(labels >= 0)
-    rows = labelled[np.unique(np.linspace(0, len(labelled) - 1, min(sample, len(labelled))).astype(int))]
+def neighbour_agreement(unit_ND: np.ndarray, labels: np.ndarray, k: int = 8, sample: int = QUERIES) -> float:
+    """Share of the k nearest neighbours with the label of their query, over at most `sample` random queries."""
+    rows = draw(np.flatnonzero(labels >= 0), sample)
     return float((labels[nearest(unit_ND, rows, k)] == labels[rows, None]).mean())

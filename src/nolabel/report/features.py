@@ -18,7 +18,7 @@ def map_section(
     usable = _usable(features)
     if features is None or len(usable) < 3:
         return section("Embedding", h("p", _why_not(features, usable, "map"), class_="missing"))
-    rows = usable[np.linspace(0, len(usable) - 1, min(len(usable), embedding.MAP_POINTS)).astype(int)]
+    rows = embedding.draw(usable, embedding.MAP_POINTS)
     xy, method = embedding.project(embedding.unit_rows(features[rows]))
     if method == "one point":
         return section("Embedding", h("p", "All features are the same: the encoder has collapsed.", class_="missing"))
@@ -53,12 +53,13 @@ def neighbour_section(
     unit = embedding.unit_rows(features[usable])
     known = None if labels is None else labels[usable]
     queries = embedding.spread_queries(unit, known)
-    origin = "clusters" if known is None or (known < 0).all() else "classes"
+    origin = "classes" if known is not None and len(np.unique(known[known >= 0])) > 1 else "clusters"
     intro = f"Samples drawn at random, spread over {origin}, and their nearest by cosine, best first."
     key = None
     if known is not None and (known >= 0).any() and len(unit) > 1:
+        count = min(int((known >= 0).sum()), embedding.QUERIES)
         share = embedding.neighbour_agreement(unit, known)
-        intro += f" Over the whole set {share:.0%} of the neighbours have the label of their query."
+        intro += f" Over {count:,} such queries, {share:.1%} of the neighbours have the label of the query."
         key = h(
             "p",
             h("span", h("i", class_="swatch same"), "same label"),

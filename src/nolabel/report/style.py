@@ -67,7 +67,8 @@ tbody th { color: var(--ink); font-size: 15px; }
 .bar .raw { width: 12px; top: 1px; bottom: 1px; margin-left: -6px; }
 .bar .init, .key .init { width: 4px; background: var(--ink); border: solid var(--paper); border-width: 0 1px; }
 .bar .raw, .key .raw { background: var(--paper); border: 2.5px solid var(--ink); border-radius: 50%; }
-.key { display: flex; flex-wrap: wrap; gap: 4px 24px; margin: 12px 0 0; color: var(--soft); font-size: 13px; }
+.key { display: flex; flex-wrap: wrap; gap: 4px 24px; margin: 12px 0 0; max-width: none; color: var(--soft);
+  font-size: 13px; }
 .key span { display: inline-flex; align-items: center; gap: 8px; }
 .key i { display: inline-block; height: 14px; }
 .key .fill { width: 18px; height: 10px; border-radius: 2px; background: var(--accent); }

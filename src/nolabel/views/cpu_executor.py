@@ -5,6 +5,8 @@ no lock of Python.
 """
 
 import os
+import sys
+import threading
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache
 from typing import TYPE_CHECKING
@@ -14,7 +16,7 @@ import torch
 from torch import Tensor
 
 from nolabel.views import cpu_kernels
-from nolabel.views.draw import Draws, channel_stats, join
+from nolabel.views.draw import Draws, channel_stats
 
 if TYPE_CHECKING:
     from nolabel.views.image import OneView
@@ -22,18 +24,16 @@ if TYPE_CHECKING:
 _SLICES = 4  # for each thread, because views cost unequal time
 
 
-def render(image_BHWC: Tensor, views: list["OneView"], draws: list[Draws], threads: int | None = None) -> Tensor:
-    """uint8 (B, H, W, C) -> float32 (V, B, C, S, S), each (B, C, S, S) channels last in memory.
+def render(image_BHWC: Tensor, view: "OneView", draws: Draws, threads: int | None = None) -> Tensor:
+    """uint8 (B, H, W, C), N draws -> float32 (N, C, S, S), channels last in memory.
 
     On `threads` threads, torch.get_num_threads() unless given.
     """
-    view, rows = views[0], join(draws)
-    count, channels = len(rows.flip), image_BHWC.shape[3]
-    # numpy asks the kernel for huge pages, torch does not: without them page faults cost as much as the views
-    out = np.empty((count, view.size, view.size, channels), np.float32)
+    count, channels = len(draws.flip), image_BHWC.shape[3]
+    out = _outputs.empty((count, view.size, view.size, channels))
     mean, std = (np.array(s, np.float32) for s in channel_stats(view.mean, view.std, channels))
     image = image_BHWC.numpy().reshape(-1), tuple(image_BHWC.shape)
-    columns = [t.numpy() for t in rows]
+    columns = [t.numpy() for t in draws]
 
     def some(start: int, stop: int) -> None:
         cpu_kernels.render(
@@ -46,7 +46,28 @@ def render(image_BHWC: Tensor, views: list["OneView"], draws: list[Draws], threa
         list(_pool(threads).map(some, range(0, count, step), [*range(step, count, step), count]))
     else:
         some(0, count)
-    return torch.from_numpy(out).permute(0, 3, 1, 2).unflatten(0, (len(views), len(image_BHWC)))
+    return torch.from_numpy(out).permute(0, 3, 1, 2)
+
+
+class _Outputs:
+    """Arrays that are used again once no tensor looks at them: fresh memory costs as much time as the views in it."""
+
+    def __init__(self, most: int) -> None:
+        self.most, self.arrays, self.lock = most, list[np.ndarray](), threading.Lock()
+
+    def empty(self, shape: tuple[int, ...]) -> np.ndarray:
+        """A float32 array with undefined contents."""
+        with self.lock:
+            for i in range(len(self.arrays)):
+                # two references: the list's and getrefcount's own; a tensor made from the array holds a third
+                if self.arrays[i].shape == shape and sys.getrefcount(self.arrays[i]) == 2:
+                    self.arrays.append(self.arrays.pop(i))
+                    return self.arrays[-1]
+            self.arrays = [*self.arrays, np.empty(shape, np.float32)][-self.most :]
+            return self.arrays[-1]
+
+
+_outputs = _Outputs(most=8)
 
 
 @cache

@@ -19,7 +19,6 @@ from numba.extending import intrinsic
 from nolabel.views.draw import BRIGHTNESS, CONTRAST, HUE, SATURATION
 
 _inner = nb.njit(nogil=True, fastmath=True)
-_inlined = nb.njit(nogil=True, fastmath=True, inline="always")
 
 # numba widens float32 to float64 beside a literal, so the constants are typed
 _0, _HALF, _1, _2, _3, _4, _6, _255 = (np.float32(x) for x in (0, 0.5, 1, 2, 3, 4, 6, 255))
@@ -42,16 +41,17 @@ def render(bytes_, shape, start, stop, box, flip, order, jitter, gray, sigma, so
     line = np.zeros(4 * (width + most), np.float32)
     rows = np.zeros((lanes, max(height + most, size), size), np.float32)
     planes = np.empty((channels, size * size), np.float32)
-    kernel, padded = np.empty(size, np.float32), np.empty(3 * size, np.float32)
+    kernel, padded = np.empty(size + 1, np.float32), np.zeros(3 * size + 1, np.float32)
     for n in range(start, stop):
         top, left, h, w = box[n]
         taps_y = _taps(h, size, False, cubic, first_y, weight_y)
         taps_x = _taps(w, size, flip[n], cubic, first_x, weight_x)
         corner = ((n % count * height + top) * width + left) * channels
         for lane in range(0, lanes, 4):
-            for y in range(h):
-                _read(bytes_, corner + y * width * channels + lane, w, channels, channels - lane, line)
-                _filter_row(line, first_x, weight_x, taps_x, rows[lane:], y)
+            _filter_rows(
+                bytes_, corner + lane, width * channels, w, h, channels, min(4, channels - lane), line,
+                first_x, weight_x.reshape(-1), taps_x, rows[lane].reshape(-1), rows[0].size,
+            )
         for c in range(channels):
             _filter_columns(rows[c], first_y, weight_y, taps_y, planes[c])
         every = planes.reshape(-1)
@@ -62,7 +62,7 @@ def render(bytes_, shape, start, stop, box, flip, order, jitter, gray, sigma, so
             _to_gray(planes[0], planes[1], planes[2])
         if sigma[n] > 0:
             for c in range(channels):
-                _blur(planes[c], size, sigma[n], kernel, padded, rows[0])
+                _blur(planes[c].reshape(size, size), sigma[n], kernel, padded, rows[0])
         if solarize[n]:
             _solarize(every)
         _write(planes, scale_C, shift_C, out[n].reshape(-1))
@@ -150,33 +150,28 @@ def _filter(typing, source, i, weights, k, taps, target, j, plane):
 
 
 @_inner
-def _read(bytes_, start, w, channels, left, line):
-    """Up to four channels of w pixels to floats; lanes without a channel get some finite value."""
-    for x in range(w - 1):
-        _widen(bytes_, start + x * channels, line, 4 * x)
-    for c in range(min(left, 4)):  # four bytes of the last pixel might lie beyond the images
-        line[4 * (w - 1) + c] = bytes_[start + (w - 1) * channels + c]
-
-
-@_inlined
-def _filter_row_by(line, first_S, weights, most, taps, target, start, plane):
-    for o in range(first_S.size):
-        _filter(line, 4 * first_S[o], weights, o * most, taps, target, start + o, plane)
-
-
-@_inner
-def _filter_row(line, first_S, weight_SK, taps, rows_PYS, y):
-    """Resample a row of pixels into row y of the four planes, with loops unrolled for the common numbers of taps."""
-    size, most = weight_SK.shape
-    target, start, plane, weights = rows_PYS.reshape(-1), y * size, rows_PYS.shape[1] * size, weight_SK.reshape(-1)
-    if taps == 2:
-        _filter_row_by(line, first_S, weights, most, 2, target, start, plane)
-    elif taps == 3:
-        _filter_row_by(line, first_S, weights, most, 3, target, start, plane)
-    elif taps == 4:
-        _filter_row_by(line, first_S, weights, most, 4, target, start, plane)
-    else:
-        _filter_row_by(line, first_S, weights, most, taps, target, start, plane)
+def _filter_rows(bytes_, start, stride, w, h, channels, lanes, line, first_S, weights, taps, target, plane):
+    """Resample h rows of w pixels, up to four channels, into rows of length S of the planes of `target`."""
+    size = first_S.size
+    most = weights.size // size
+    for y in range(h):
+        begin = start + y * stride
+        for x in range(w - 1):
+            _widen(bytes_, begin + x * channels, line, 4 * x)
+        for c in range(lanes):  # four bytes of the last pixel might lie beyond the images
+            line[4 * (w - 1) + c] = bytes_[begin + (w - 1) * channels + c]
+        if taps == 2:  # constants for the common numbers of taps, so that their loops unroll
+            for o in range(size):
+                _filter(line, 4 * first_S[o], weights, o * most, 2, target, y * size + o, plane)
+        elif taps == 3:
+            for o in range(size):
+                _filter(line, 4 * first_S[o], weights, o * most, 3, target, y * size + o, plane)
+        elif taps == 4:
+            for o in range(size):
+                _filter(line, 4 * first_S[o], weights, o * most, 4, target, y * size + o, plane)
+        else:
+            for o in range(size):
+                _filter(line, 4 * first_S[o], weights, o * most, taps, target, y * size + o, plane)
 
 
 @_inner
@@ -285,41 +280,39 @@ def _solarize(plane):
 
 
 @_inner
-def _blur(plane, size, sigma, kernel, padded, across_YS):
-    """Gaussian blur with reflected borders: rows into `across`, then its columns back."""
-    radius = min(int(math.ceil(_3 * sigma)), size - 1)
+def _blur(plane_YX, sigma, kernel, padded, across_YX):
+    """Gaussian blur with reflected borders: columns into `across`, then its rows back; two neighbours a pass."""
+    size = len(plane_YX)
+    last = size - 1
+    radius = min(int(math.ceil(_3 * sigma)), last)
     total = _0
     for q in range(radius + 1):
-        kernel[q] = math.exp(-0.5 * (q / sigma) ** 2)
+        kernel[q] = math.exp(-_HALF * (np.float32(q) / sigma) ** 2)
         total += kernel[q] if q == 0 else _2 * kernel[q]
     for q in range(radius + 1):
         kernel[q] /= total
+    kernel[radius + 1] = _0
     for y in range(size):
-        row, out = plane[y * size : (y + 1) * size], across_YS[y]
-        padded[radius : radius + size] = row
-        for q in range(1, radius + 1):
-            padded[radius - q] = row[q]
-            padded[radius + size - 1 + q] = row[size - 1 - q]
-        _start(out, kernel[0], row)
-        for q in range(1, radius + 1):
-            _add(out, kernel[q], padded[radius - q :], padded[radius + q :])
+        for x in range(size):
+            across_YX[y, x] = kernel[0] * plane_YX[y, x]
+        for q in range(1, radius + 1, 2):
+            w, v, r = kernel[q], kernel[q + 1], min(q + 1, last)
+            a, b, c, d = abs(y - q), last - abs(last - y - q), abs(y - r), last - abs(last - y - r)
+            for x in range(size):
+                across_YX[y, x] += w * (plane_YX[a, x] + plane_YX[b, x]) + v * (plane_YX[c, x] + plane_YX[d, x])
     for y in range(size):
-        out = plane[y * size : (y + 1) * size]
-        _start(out, kernel[0], across_YS[y])
+        for x in range(size):
+            padded[size + x] = across_YX[y, x]
         for q in range(1, radius + 1):
-            _add(out, kernel[q], across_YS[abs(y - q)], across_YS[size - 1 - abs(size - 1 - y - q)])
-
-
-@_inner
-def _start(out, weight, row):
-    for x in range(out.size):
-        out[x] = weight * row[x]
-
-
-@_inner
-def _add(out, weight, before, after):
-    for x in range(out.size):
-        out[x] += weight * (before[x] + after[x])
+            padded[size - q] = across_YX[y, q]
+            padded[size + last + q] = across_YX[y, last - q]
+        for x in range(size):
+            plane_YX[y, x] = kernel[0] * across_YX[y, x]
+        for q in range(1, radius + 1, 2):
+            w, v = kernel[q], kernel[q + 1]
+            a, b, c, d = padded[size - q :], padded[size + q :], padded[size - q - 1 :], padded[size + q + 1 :]
+            for x in range(size):
+                plane_YX[y, x] += w * (a[x] + b[x]) + v * (c[x] + d[x])
 
 
 @_inner

@@ -6,6 +6,7 @@ that changes nothing (factor 1, shift 0, sigma 0), so an executor needs no furth
 
 import itertools
 import math
+from collections.abc import Sequence
 from functools import cache
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -43,13 +44,17 @@ class Draws(NamedTuple):
     """(N,) bool"""
 
 
-def draw(view: "OneView", count: int, height: int, width: int, rng: torch.Generator, device: torch.device) -> Draws:
-    """`count` independent draws for images of `height` x `width` pixels, distributed as torchvision's transforms.
+def draw(
+    views: Sequence["OneView"], count: int, height: int, width: int, rng: torch.Generator, device: torch.device
+) -> Draws:
+    """`count` independent draws for each view, for images of `height` x `width` pixels: N = len(views) * count rows.
 
-    Every number comes from one table of uniforms made where the generator lives, so a generator on the CPU gives the
-    same views on every device.
+    The distributions are those of torchvision's transforms. The views may differ in the probabilities of blur and
+    solarisation; the rest is that of the first. Every number comes from one table of uniforms made where the generator
+    lives, so a generator on the CPU gives the same views on every device.
     """
-    u = torch.rand(_COLUMNS, count, generator=rng, device=rng.device).to(device, non_blocking=True)
+    view = views[0]
+    u = torch.rand(_COLUMNS, len(views) * count, generator=rng, device=rng.device).to(device, non_blocking=True)
     area, aspect, u = u[:_ATTEMPTS], u[_ATTEMPTS : 2 * _ATTEMPTS], u[2 * _ATTEMPTS :]
     *strengths, turn = view.jitter
     jittered = u[4] < view.jitter_p
@@ -60,14 +65,9 @@ def draw(view: "OneView", count: int, height: int, width: int, rng: torch.Genera
         order=_orders(device)[(u[3] * 24).long()],
         jitter=torch.stack((*factors, torch.where(jittered, _between(u[8], -turn, turn), 0.0)), 1),
         gray=u[9] < view.gray,
-        sigma=torch.where(u[10] < view.blur, _between(u[11], *view.blur_sigma), 0.0),
-        solarize=u[12] < view.solarize,
+        sigma=torch.where(_happens(u[10], [v.blur for v in views]), _between(u[11], *view.blur_sigma), 0.0),
+        solarize=_happens(u[12], [v.solarize for v in views]),
     )
-
-
-def join(parts: list[Draws]) -> Draws:
-    """The rows of all parts, one part after the other."""
-    return parts[0] if len(parts) == 1 else Draws(*map(torch.cat, zip(*parts)))
 
 
 def channel_stats(
@@ -89,6 +89,13 @@ def _between(u: Tensor, low: float, high: float) -> Tensor:
     return u * (high - low) + low
 
 
+def _happens(u: Tensor, probabilities: list[float]) -> Tensor:
+    """One probability for each equal part of u (N,). Compared part by part, for a tensor of them would wait for a GPU."""
+    if len(set(probabilities)) == 1:
+        return u < probabilities[0]
+    return torch.cat([part < p for part, p in zip(u.chunk(len(probabilities)), probabilities)])
+
+
 def _crop_box(
     area: Tensor, aspect: Tensor, down: Tensor, right: Tensor, height: int, width: int, scale: Pair, ratio: Pair
 ) -> Tensor:
@@ -99,9 +106,9 @@ def _crop_box(
     area = _between(area, *scale) * (height * width)
     aspect = _between(aspect, math.log(ratio[0]), math.log(ratio[1])).exp()
     w, h = (area * aspect).sqrt().round(), (area / aspect).sqrt().round()
-    fits = (w > 0) & (w <= width) & (h > 0) & (h <= height)
-    first = fits.byte().argmax(0, keepdim=True)
-    w, h, fits = w.gather(0, first)[0], h.gather(0, first)[0], fits.any(0)
+    good = (w <= width) & (h <= height) & (torch.minimum(w, h) > 0)
+    any_good, first = good.byte().max(0)  # of equal values the first
+    w, h, fits = w.gather(0, first[None])[0], h.gather(0, first[None])[0], any_good.bool()
     all_w, all_h = min(width, round(height * ratio[1])), min(height, round(width / ratio[0]))
     w, h = torch.where(fits, w, float(all_w)), torch.where(fits, h, float(all_h))
     top = torch.where(fits, down * (height - h + 1), float((height - all_h) // 2))

@@ -182,14 +182,16 @@ def render(
     if image_BHWC.dtype != torch.uint8 or image_BHWC.ndim != 4:
         raise ValueError(f"image must be uint8 (B, H, W, C), not {image_BHWC.dtype} {tuple(image_BHWC.shape)}")
     count, height, width, _ = image_BHWC.shape
-    draws = [draw(view, count, height, width, rng, image_BHWC.device) for view in views]
+    draws = draw(views, count, height, width, rng, image_BHWC.device)
     if executor is None:
         executor = "numba" if image_BHWC.device.type == "cpu" else "torch"
     if executor == "numba":
         from nolabel.views import cpu_executor  # here, because importing numba takes half a second
 
-        return cpu_executor.render(image_BHWC.contiguous(), views, draws)
-    return torch_executor.render(image_BHWC.contiguous(), views, draws, compiled=executor == "compiled")
+        x = cpu_executor.render(image_BHWC.contiguous(), views[0], draws)
+    else:
+        x = torch_executor.render(image_BHWC.contiguous(), views, draws, compiled=executor == "compiled")
+    return x.unflatten(0, (len(views), count))
 
 
 def plain(

@@ -11,6 +11,7 @@ so three rounds of it, one hue and three more rounds serve all samples. Pixels a
 Legend: B images, V views of each, C channels, H x W pixels of the image, S x S of the view.
 """
 
+from collections.abc import Callable, Sequence
 from functools import cache
 from typing import TYPE_CHECKING
 
@@ -23,14 +24,15 @@ if TYPE_CHECKING:
     from nolabel.views.image import OneView
 
 
-def render(image_BHWC: Tensor, views: list["OneView"], draws: list[Draws], compiled: bool = False) -> Tensor:
-    """uint8 (B, H, W, C) -> float32 (V, B, C, S, S), each (B, C, S, S) channels last in memory."""
+def render(image_BHWC: Tensor, views: Sequence["OneView"], draws: Draws, compiled: bool = False) -> Tensor:
+    """uint8 (B, H, W, C), B draws for each view -> float32 (V * B, C, S, S), channels last in memory."""
     pixels = _compiled_pixels() if compiled else _pixels
-    return torch.stack([pixels(image_BHWC, view, draw) for view, draw in zip(views, draws)])
+    each = zip(*(t.chunk(len(views)) for t in draws))
+    return torch.cat([pixels(image_BHWC, view, Draws(*draw)) for view, draw in zip(views, each)])
 
 
 @cache
-def _compiled_pixels():
+def _compiled_pixels() -> Callable[..., Tensor]:
     return torch.compile(_pixels)
 
 

@@ -1,4 +1,4 @@
-r"""Rotation (RotNet): which multiple of 90 degrees was the image turned by?
+r"""Rotation (RotNet): tell by which multiple of 90 degrees the image was turned.
 
 Gidaris, Singh, Komodakis, "Unsupervised Representation Learning by Predicting Image Rotations", ICLR 2018,
 arXiv:1803.07728.

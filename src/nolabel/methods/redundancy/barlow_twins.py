@@ -17,8 +17,8 @@ from nolabel.views.image import TwoViews
 
 
 class BarlowTwins(Method):
-    lambda_: float = 0.0051
-    """weight of the redundancy term"""
+    redundancy: float = 0.0051
+    """lambda"""
     scale: float = 1.0
     """factor on the whole loss"""
     hidden: int = 8192
@@ -36,5 +36,5 @@ class BarlowTwins(Method):
 
     def forward(self, views, t):
         a_BP, b_BP = self.projector(self.encoder(torch.cat((views["a"], views["b"])))).chunk(2)
-        loss, parts = barlow_twins(a_BP, b_BP, self.lambda_)
+        loss, parts = barlow_twins(a_BP, b_BP, self.redundancy)
         return self.scale * loss, parts

@@ -1,0 +1,218 @@
+"""The contract, on every method file: written once, so that adding a method adds its proofs."""
+
+import ast
+import copy
+import dataclasses
+import inspect
+import json
+import re
+from pathlib import Path
+
+import pytest
+import torch
+
+from nolabel import methods
+from nolabel.core import Clock, DataInfo
+from nolabel.core.fields import from_json, override, to_json
+from nolabel.core.random import fold, generator, seed_all
+from tests.contract.conftest import Access, Noise, build, run, small
+from tests.golden import fields as golden_fields
+from tests.golden import losses as golden_losses
+
+DRAWS_PER_SAMPLE = {"mae"}
+"""methods whose forward draws for each sample (masks): permuting the batch deals the draws out anew"""
+
+
+def views_of(method, noise, seed=0, step=0):
+    with torch.no_grad():
+        return method.views(noise.at(seed, step), generator(fold(seed, step)))
+
+
+def begun(method, noise, t):
+    seed_all(3)
+    method.begin_stage(t, Access(noise))
+    method.begin_epoch(t, Access(noise))
+    method.train()
+
+
+def clock(noise, step=0):
+    return Clock(step, 6, noise.epoch_steps)
+
+
+def losses_of(method, views, t):
+    seed_all(5)
+    turns = [dataclasses.replace(t, turn=turn) for turn in method.turns] if len(method.turns) > 1 else [t]
+    return [method(views, turn) for turn in turns]
+
+
+def test_defaults_are_the_papers_and_build_on_no_memory(name):
+    method = methods.load(name)()
+    from nolabel.encoders import image_encoder
+
+    takes = list(inspect.signature(type(method).build).parameters)[2:]
+    with torch.device("meta"):
+        nets = {t: image_encoder("vit_small_patch16_224" if t == "tokens" else "resnet50", 224) for t in takes}
+        method.build(DataInfo(1000, ("a",), {"image": (224, 224, 3)}), **nets)
+    assert sum(p.numel() for p in method.parameters()) > 1e6
+
+
+def test_loss_is_finite_and_logs_wait_on_the_device(name, noise):
+    method, t = build(name, noise.info), clock(noise)
+    begun(method, noise, t)
+    for loss, logs in losses_of(method, views_of(method, noise), t):
+        assert loss.ndim == 0 and torch.isfinite(loss) and loss.dtype == torch.float32
+        assert all(isinstance(v, torch.Tensor) and v.ndim == 0 and not v.requires_grad for v in logs.values()), logs
+
+
+def test_what_trains_gets_gradient_and_nothing_else_does(name, noise):
+    method, t = build(name, noise.info), clock(noise)
+    begun(method, noise, t)
+    groups = {k: list(v) for k, v in method.groups(t).items()}
+    trained = {id(p) for ps in groups.values() for p in ps}
+    assert set(groups) == set(method.turns)
+    for p in method.parameters():
+        p.requires_grad_(id(p) in trained)
+    sum(loss for loss, _ in losses_of(method, views_of(method, noise), t)).backward()
+    missing = [n for n, p in method.named_parameters() if id(p) in trained and (p.grad is None or not p.grad.any())]
+    # a bias before a batch norm, or the key's bias of attention, has exactly or nearly no effect
+    assert not [n for n in missing if not n.endswith("bias")], missing
+    assert not [n for n, p in method.named_parameters() if id(p) not in trained and p.grad is not None]
+
+
+def test_two_steps_move_what_trains(name):
+    r = run(name, steps=3)
+    before = {n: p.detach().clone() for n, p in r.method.named_parameters()}
+    r.train()
+    still = [n for n, p in r.method.named_parameters() if torch.equal(p, before[n])]
+    fixed = {n for n, m in r.method.named_modules() if getattr(m, "frozen", False)}
+    assert not [n for n in still if not any(n.startswith(f) for f in fixed) and r.method.get_parameter(n).requires_grad
+                and not n.endswith("bias") and not _frozen_at_first(r, n)]  # fmt: skip
+
+
+def _frozen_at_first(r, name):
+    """Parameters that the method holds still for the first epochs on purpose (DINO's prototypes)."""
+    return getattr(r.method, "freeze_last", 0) > 0 and ".last." in name
+
+
+def test_resume_mid_epoch_is_bitwise(name, tmp_path):
+    whole = run(name)
+    whole.train()
+    first = run(name, folder=tmp_path)
+    first.train(until=3)
+    first.save()
+    second = run(name, folder=tmp_path, method=build(name, Noise().info, seed=77))
+    assert second.resume()
+    second.train()
+    for (key, a), b in zip(whole.method.state_dict().items(), second.method.state_dict().values()):
+        assert torch.equal(a, b), key
+
+
+def test_state_dict_is_complete(name, noise):
+    r = run(name)
+    r.train(until=4)
+    method, t = r.method, clock(noise, 4)
+    other = build(name, noise.info, seed=99)
+    other.load_state_dict(copy.deepcopy(method.state_dict()))
+    other.train()
+    views = views_of(method, noise, step=4)
+    for (a, _), (b, _) in zip(losses_of(method, views, t), losses_of(other, views, t)):
+        assert torch.equal(a, b)
+
+
+def test_the_host_never_waits_for_the_device(name, noise, monkeypatch):
+    method, t = build(name, noise.info), clock(noise)
+    begun(method, noise, t)
+    views = views_of(method, noise)
+
+    def forbidden(call):
+        def waits(self, *args, **kwargs):
+            raise AssertionError(f"Tensor.{call} would wait for the device")
+
+        return waits
+
+    for call in ("item", "tolist", "__bool__", "__int__", "__float__", "__index__", "cpu", "numpy", "nonzero"):
+        monkeypatch.setattr(torch.Tensor, call, forbidden(call))
+    losses = losses_of(method, views, t)
+    monkeypatch.undo()
+    assert losses
+
+
+def test_permuting_the_batch_changes_nothing(name, noise):
+    if name in DRAWS_PER_SAMPLE:
+        pytest.skip("its forward draws for each sample, and a permutation deals the draws out anew")
+    method, t = build(name, noise.info), clock(noise)
+    begun(method, noise, t)
+    state = copy.deepcopy(method.state_dict())
+    views = views_of(method, noise)
+    size = len(views["index"])
+    order = torch.randperm(size, generator=generator(1))
+    permuted = {
+        k: v[order] if len(v) == size else v[:, order] if v.ndim > 1 and v.shape[1] == size else v for k, v in views.items()
+    }
+    for k, (a, _) in enumerate(losses_of(method, views, t)):
+        method.load_state_dict(state)
+        b, _ = losses_of(method, permuted, t)[k]
+        assert torch.allclose(a, b, rtol=2e-4), (a, b)
+
+
+def test_fields_go_through_json(name):
+    method = small(name)
+    again = from_json(type(method), json.loads(json.dumps(to_json(method))))
+    for f in dataclasses.fields(method):
+        assert getattr(again, f.name) == getattr(method, f.name), f.name
+
+
+def test_every_field_is_a_flag(name):
+    from nolabel.cli import given_fields, train_parser
+
+    kind = methods.load(name)
+    changed = {}
+    for f in dataclasses.fields(kind):
+        value = getattr(kind(), f.name)
+        if isinstance(value, bool):
+            changed[f.name] = not value
+        elif isinstance(value, int | float):
+            changed[f.name] = type(value)(value + 1)
+    argv = []
+    for key, value in changed.items():
+        flag = key.replace("_", "-")
+        argv += [f"--{'' if value else 'no-'}{flag}"] if isinstance(value, bool) else [f"--{flag}", str(value)]
+    argv += ["--optim.lr", "0.5", "--optim.clip", "2.0"]
+    _, fields = given_fields(name, train_parser(name, argv), argv)
+    assert fields == {**changed, "optim.lr": 0.5, "optim.clip": 2.0}
+    made = override(kind(), fields)
+    assert made.optim.lr == 0.5 and all(getattr(made, k) == v for k, v in changed.items())
+
+
+def test_golden_fields(name):
+    stored = golden_fields.stored(name)
+    assert stored is not None, f"no golden fields of {name}: python -m tests.golden --update {name}"
+    assert to_json(methods.load(name)()) == stored, "defaults changed: python -m tests.golden --update shows the difference"
+
+
+def test_golden_loss(name):
+    stored = golden_losses.stored(name)
+    assert stored is not None, f"no golden loss of {name}: python -m tests.golden --update {name}"
+    assert golden_losses.measure(name) == pytest.approx(stored, rel=2e-3), "numbers changed: python -m tests.golden --update"
+
+
+def test_header_and_length(name):
+    path = Path(inspect.getfile(methods.load(name)))
+    lines = path.read_text().splitlines()
+    assert len(lines) <= 150, f"{path.name} has {len(lines)} lines"
+    entry = methods.describe(name)
+    header = ast.get_docstring(ast.parse(path.read_text()))
+    assert entry.arxiv or re.search(r"\b(19|20)\d\d\b", entry.citation), "citation with year or arXiv id"
+    assert '"' in entry.citation, "title of the paper in quotes"
+    assert "Shapes:" in header and "=" in header, "a formula and the legend of shapes"
+    assert entry.title.endswith(".") and len(entry.title) < 130
+    assert entry.modalities
+
+
+def test_every_field_says_what_it_is(name):
+    tree = ast.parse(Path(inspect.getfile(methods.load(name))).read_text())
+    (cls,) = [n for n in tree.body if isinstance(n, ast.ClassDef)]
+    for here, after in zip(cls.body, [*cls.body[1:], None]):
+        if isinstance(here, ast.AnnAssign) and here.target.id not in ("views", "optim"):
+            said = isinstance(after, ast.Expr) and isinstance(after.value, ast.Constant)
+            assert said, f"{here.target.id} has no docstring"

@@ -1,0 +1,436 @@
+import io
+import json
+import os
+import sys
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+import torch
+from PIL import Image
+from tests.unit.data_files import CLASSES, encode, jpeg, pixels, write_folder, write_parquet, write_tar
+
+from nolabel.core import UserError
+from nolabel.data import open_data
+from nolabel.data.files import expand
+from nolabel.data.size import stored_size
+
+
+@pytest.fixture(autouse=True)
+def cache_here(tmp_path, monkeypatch):
+    monkeypatch.setenv("NOLABEL_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setenv("NOLABEL_DATA", str(tmp_path / "torchvision"))
+    monkeypatch.chdir(tmp_path)
+
+
+def opened(spec, **options):
+    return open_data(str(spec), **{"test_fraction": 0, **options})
+
+
+def decode_reference(blob: bytes) -> np.ndarray:
+    return np.asarray(Image.open(io.BytesIO(blob)))
+
+
+def images(split) -> torch.Tensor:
+    return split.take(torch.arange(len(split)))["image"]
+
+
+# folders
+
+
+def test_folder_with_classes(tmp_path):
+    data = opened(write_folder(tmp_path / "pets"))
+    train = data.splits["train"]
+    batch = train.take([0, 7, 0])
+    assert list(data.splits) == ["train"] and len(train) == 8 and train.classes == CLASSES
+    assert batch["image"].shape == (3, 40, 40, 3) and batch["image"].dtype == torch.uint8
+    assert batch["label"].tolist() == [0, 1, 0] and batch["index"].tolist() == [0, 7, 0]
+    assert train.name_of(7) == "dog/007.jpg"
+    assert data.info.size == 8 and data.info.classes == CLASSES and data.info.shapes == {"image": (40, 40, 3)}
+
+
+def test_folder_splits(tmp_path):
+    for split, count in (("train", 6), ("val", 4)):
+        write_folder(tmp_path / "set" / split, count)
+    data = opened(tmp_path / "set")
+    assert {k: len(v) for k, v in data.splits.items()} == {"train": 6, "test": 4}
+    assert data.splits["test"].take([0, 3])["label"].tolist() == [0, 1] and data.splits["test"].name == "test"
+
+
+def test_a_class_may_be_called_train(tmp_path):
+    data = opened(write_folder(tmp_path / "vehicles", 6, ("bus", "car", "train")))
+    assert data.splits["train"].classes == ("bus", "car", "train")
+
+
+def test_folder_without_classes(tmp_path):
+    flat = opened(write_folder(tmp_path / "flat", classes=()))
+    assert flat.splits["train"].classes == () and "label" not in flat.splits["train"].columns
+    mixed = write_folder(tmp_path / "mixed")
+    (mixed / "loose.jpg").write_bytes(jpeg(1))
+    data = opened(mixed)
+    assert "label" not in data.splits["train"].columns and "1 images lie beside" in data.notes[0]
+
+
+def test_only_a_train_folder(tmp_path):
+    assert opened(write_folder(tmp_path / "set" / "train").parent).splits["train"].classes == CLASSES
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="file names of any bytes")
+def test_strange_names_and_links(tmp_path):
+    root = write_folder(tmp_path / "pets", 2)
+    (root / "dog" / "loop").symlink_to(root)
+    (root / "dog" / "gone.jpg").symlink_to(root / "nowhere")
+    (root / "cat" / "line\nbreak.JPEG").write_bytes(jpeg(8))
+    os.rename(root / "dog" / "001.jpg", os.fsencode(root / "dog") + b"/\xff.jpg")
+    (root / "cat" / ".hidden.jpg").write_bytes(b"")
+    os.mkfifo(root / "cat" / "pipe.jpg")
+    (root / "cat" / "folder.jpg").mkdir()
+    elsewhere = write_folder(tmp_path / "elsewhere", 1, ())
+    (root / "emu").symlink_to(elsewhere)
+    data = opened(root)
+    train = data.splits["train"]
+    assert [train.name_of(i) for i in range(4)] == [
+        "cat/000.jpg",
+        "cat/line\\nbreak.JPEG",
+        "dog/\\udcff.jpg",
+        "emu/000.jpg",
+    ]
+    assert train.classes == ("cat", "dog", "emu")
+    assert dict(train.skipped) == {"cat/pipe.jpg": "not a regular file", "dog/gone.jpg": "No such file or directory"}
+    assert "2 of 6 files cannot be used" in data.notes
+
+
+def test_unreadable_subfolder_is_named(tmp_path, monkeypatch):
+    root, scan = write_folder(tmp_path / "pets"), os.scandir
+
+    def refuse(path):
+        if str(path).endswith("dog"):
+            raise PermissionError(13, "Permission denied")
+        return scan(path)
+
+    monkeypatch.setattr(os, "scandir", refuse)
+    assert opened(root).splits["train"].skipped == [("dog", "cannot be listed: Permission denied")]
+    monkeypatch.setattr(os, "scandir", lambda path: refuse("dog"))
+    with pytest.raises(UserError, match="Permission denied"):
+        opened(root)
+
+
+# Parquet
+
+
+def test_parquet_files_and_splits(tmp_path):
+    blobs = [jpeg(i) for i in range(10)]
+    write_parquet(tmp_path / "hf" / "train-00000.parquet", blobs[:6], [0, 1, 0, 1, 0, 1])
+    write_parquet(tmp_path / "hf" / "train-00001.parquet", blobs[6:], [1, 0, 1, 0], classes=("cat", "dog"))
+    write_parquet(tmp_path / "hf" / "validation.parquet", blobs[:2], [0, 1])
+    data = opened("hf")
+    assert {k: len(v) for k, v in data.splits.items()} == {"train": 10, "test": 2}
+    assert data.splits["train"].take([5, 6, 9])["label"].tolist() == [1, 1, 0]
+    assert data.notes == ["split 'validation' serves as test"]
+    alone = opened("hf/validation.parquet")
+    assert list(alone.splits) == ["train"] and torch.equal(images(alone.splits["train"]), images(data.splits["test"]))
+    assert torch.equal(images(data.splits["train"])[0], torch.from_numpy(decode_reference(blobs[0])))
+    pattern = opened("hf/{train-0000?,validation}.parquet")
+    assert len(pattern.splits["train"]) == 10
+
+
+def test_parquet_classes_go_together_by_name(tmp_path):
+    write_parquet(tmp_path / "p" / "a.parquet", [jpeg(0), jpeg(1)], [0, 1], ("cat", "dog"))
+    write_parquet(tmp_path / "p" / "b.parquet", [jpeg(2), jpeg(3)], [0, 1], ("dog", "emu"))
+    train = opened("p").splits["train"]
+    assert train.classes == ("cat", "dog", "emu") and train.take(range(4))["label"].tolist() == [0, 1, 1, 2]
+
+
+def test_parquet_missing_images_and_labels(tmp_path):
+    write_parquet(tmp_path / "a.parquet", [jpeg(0), None, b"", jpeg(3), jpeg(4)], [0, 0, 0, -1, None])
+    train = opened("a.parquet").splits["train"]
+    assert train.take(range(3))["label"].tolist() == [0, -1, -1]
+    assert train.skipped == [("a.parquet row 1", "no image in this row"), ("a.parquet row 2", "empty file")]
+
+
+def test_parquet_larger_than_memory(tmp_path, monkeypatch):
+    from nolabel.data import parquet
+
+    monkeypatch.setattr(parquet, "MEMORY", 20_000)
+    write_parquet(tmp_path / "a.parquet", [jpeg(i, 64) for i in range(64)])
+    split = opened("a.parquet", cache="never", workers=2).splits["train"]
+    store = split.columns["image"].store
+    assert split.blocks is not None and split.blocks.of_row.tolist() == [i // 4 for i in range(64)]
+    rows = torch.randperm(64, generator=torch.Generator().manual_seed(0))
+    got = split.take(rows)["image"]
+    assert 0 < len(store._kept) < 16 and store._used <= 20_000
+    np.testing.assert_array_equal(got[0].numpy(), decode_reference(jpeg(int(rows[0]), 64)))
+    assert len(opened("a.parquet").splits["train"]) == 64 and opened("a.parquet").splits["train"].blocks is None
+
+
+def test_parquet_without_images(tmp_path):
+    pq.write_table(pa.table({"text": ["a"]}), tmp_path / "t.parquet")
+    (tmp_path / "half.parquet").write_bytes(b"PAR1 and then nothing")
+    with pytest.raises(UserError, match="no column of .*only text"):
+        opened("t.parquet")
+    with pytest.raises(UserError, match=r"cannot read half\.parquet as Parquet"):
+        opened("half.parquet")
+
+
+# tar shards
+
+
+def shard(first, count, label=lambda i: {"label": i % 2, "label_name": CLASSES[i % 2]}):
+    members = {}
+    for i in range(first, first + count):
+        members[f"d/{i:04}.png"] = encode(np.zeros((40, 40), np.uint8), "PNG")
+        members[f"d/{i:04}.jpg"] = jpeg(i)
+        members[f"d/{i:04}.json"] = json.dumps(label(i)).encode()
+    return members
+
+
+def test_tar_shards(tmp_path):
+    write_tar(tmp_path / "w" / "shard-000.tar", shard(0, 5))
+    write_tar(tmp_path / "w" / "shard-001.tar", shard(5, 4))
+    data = opened("w/shard-{000..001}.tar")
+    train = data.splits["train"]
+    assert len(train) == 9 and train.classes == CLASSES and train.take([4, 5])["label"].tolist() == [0, 1]
+    np.testing.assert_array_equal(images(train)[6].numpy(), decode_reference(jpeg(6)))
+    assert train.name_of(6) == "shard-001.tar:d/0006.jpg"
+    again = opened("w", cache="never").splits["train"]
+    assert torch.equal(images(again), images(train))
+    assert list((tmp_path / "cache").glob("index-*.json"))
+
+
+def test_tar_labels_of_other_kinds(tmp_path):
+    write_tar(
+        tmp_path / "a.tar", {"1.jpg": jpeg(1), "1.cls": b"3", "2.jpg": jpeg(2), "2.cls": b"0\n", "3.jpg": jpeg(3)}
+    )
+    train = opened("a.tar").splits["train"]
+    assert train.classes == ("0", "1", "2", "3") and train.take(range(3))["label"].tolist() == [3, 0, -1]
+    write_tar(
+        tmp_path / "b.tar", {"1.jpg": jpeg(1), "1.cls": b"dog", "2.webp": encode(pixels(2), "WEBP"), "2.cls": b"cat"}
+    )
+    train = opened("b.tar").splits["train"]
+    assert train.classes == ("cat", "dog") and train.take(range(2))["label"].tolist() == [1, 0]
+
+
+def test_truncated_and_wrong_tars(tmp_path):
+    whole = write_tar(tmp_path / "a.tar", shard(0, 5)).read_bytes()
+    cut = whole.index(jpeg(4)) + 100
+    (tmp_path / "cut.tar").write_bytes(whole[:cut])
+    train = opened("cut.tar").splits["train"]
+    assert len(train) == 5 and any("shard" in why for _, why in train.skipped), "its last sample has only the mask"
+    (tmp_path / "text.tar").write_bytes(b"not a tar" * 200)
+    with pytest.raises(UserError, match="as tar"):
+        opened("text.tar")
+    write_tar(tmp_path / "sound.tar", {"1.wav": b"RIFF"})
+    with pytest.raises(UserError, match="no images"):
+        opened("sound.tar")
+    with pytest.raises(UserError, match=r"no file matches 'a-1\.tar'"):
+        opened("a-{1..2}.tar")
+
+
+def test_expand_keeps_zeros_and_order(tmp_path):
+    for i in (8, 9, 10):
+        (tmp_path / f"s-{i:03}.tar").touch()
+    assert [path.name for path in expand("s-{008..010}.tar")] == ["s-008.tar", "s-009.tar", "s-010.tar"]
+
+
+# arrays
+
+
+@pytest.mark.parametrize("layout", ["NHWC", "NCHW", "NHW", "float", "uint16"])
+def test_npz_layouts(tmp_path, layout):
+    array = np.stack([pixels(i) for i in range(6)])
+    stored = {
+        "NHWC": array,
+        "NCHW": array.transpose(0, 3, 1, 2),
+        "NHW": array[..., 0],
+        "float": array.astype(np.float32) / 255,
+        "uint16": array.astype(np.uint16) * 257,
+    }[layout]
+    np.savez(tmp_path / "a.npz", images=stored, labels=np.arange(6)[:, None] % 2, class_names=np.array(CLASSES))
+    train = opened("a.npz").splits["train"]
+    want = np.repeat(array[..., :1], 3, 3) if layout == "NHW" else array
+    np.testing.assert_array_equal(images(train).numpy(), want)
+    assert train.classes == CLASSES and train.take([1])["label"].tolist() == [1]
+
+
+def test_npz_splits_and_npy(tmp_path):
+    array = np.stack([pixels(i) for i in range(6)])
+    np.savez(tmp_path / "k.npz", x_train=array[:4], y_train=[0, 1, 2, 0], x_test=array[4:], y_test=[1, 1])
+    data = opened("k.npz")
+    assert [len(split) for split in data.splits.values()] == [4, 2]
+    assert data.splits["test"].classes == data.splits["train"].classes == ("0", "1", "2")
+    np.savez(tmp_path / "m.npz", train_images=array, val_images=array[:2], test_images=array[:3])
+    assert [len(split) for split in opened("m.npz").splits.values()] == [6, 3]
+    np.save(tmp_path / "a.npy", array)
+    train = opened("a.npy").splits["train"]
+    np.testing.assert_array_equal(images(train).numpy(), array)
+    assert not (tmp_path / "cache").exists() or len(list((tmp_path / "cache").glob("a-npy*"))) == 0
+    assert images(opened("a.npy", size=16).splits["train"]).shape == (6, 16, 16, 3)
+    assert images(opened("a.npy", channels=1).splits["train"]).shape == (6, 40, 40, 1)
+
+
+def test_npz_errors(tmp_path):
+    np.savez(tmp_path / "o.npz", image=np.array([{"a": 1}], dtype=object))
+    np.savez(tmp_path / "n.npz", points=np.zeros((3, 2048)))
+    np.savez(tmp_path / "l.npz", image=np.zeros((3, 8, 8), np.uint8), label=[1, 2])
+    np.savez(tmp_path / "neg.npz", image=np.full((3, 8, 8), -1.0))
+    (tmp_path / "bad.npz").write_bytes(b"PK\3\4 nothing")
+    for name, text in {
+        "o": "objects",
+        "n": "only points",
+        "l": "equally many",
+        "neg": "normalisation",
+        "bad": "bad",
+    }.items():
+        with pytest.raises(UserError, match=text):
+            opened(f"{name}.npz")
+
+
+def test_npz_skips_rows_that_are_not_finite(tmp_path):
+    array = np.ones((3, 8, 8, 3), np.float32)
+    array[1, 0] = np.nan
+    np.savez(tmp_path / "a.npz", image=array)
+    train = opened("a.npz").splits["train"]
+    assert len(train) == 2 and train.skipped == [("a.npz row 1", "pixels are not finite")]
+
+
+# by name
+
+
+def test_torchvision_by_name(tmp_path):
+    raw = tmp_path / "torchvision" / "MNIST" / "raw"
+    raw.mkdir(parents=True)
+    for part, count in (("train", 20), ("t10k", 10)):
+        head = (0x803).to_bytes(4, "big") + b"".join(n.to_bytes(4, "big") for n in (count, 28, 28))
+        (raw / f"{part}-images-idx3-ubyte").write_bytes(head + bytes(range(count)) * 784)
+        labels = (0x801).to_bytes(4, "big") + count.to_bytes(4, "big")
+        (raw / f"{part}-labels-idx1-ubyte").write_bytes(labels + bytes(i % 10 for i in range(count)))
+    data = opened("mnist")
+    assert {k: len(v) for k, v in data.splits.items()} == {"train": 20, "test": 10}
+    assert data.splits["train"].shapes["image"] == (28, 28, 3) and len(data.info.classes) == 10
+    assert data.splits["train"].take([13])["label"].tolist() == [3]
+    write_folder(tmp_path / "mnist", 3)
+    assert len(opened("mnist").splits["train"]) == 3, "an existing path wins over a name"
+
+
+def test_torchvision_without_network(monkeypatch):
+    from torchvision import datasets
+
+    def refuse(*args, **kwargs):
+        raise OSError("<urlopen error no network>")
+
+    monkeypatch.setattr(datasets.CIFAR10, "download", refuse)
+    with pytest.raises(UserError, match=r"cannot get cifar10 into .*no network>; or give a folder"):
+        opened("cifar10")
+
+
+def test_hub(monkeypatch):
+    datasets = pytest.importorskip("datasets")
+    features = datasets.Features({"image": datasets.Image(), "label": datasets.ClassLabel(names=list(CLASSES))})
+    rows = {"image": [{"bytes": jpeg(i), "path": None} for i in range(6)], "label": [0, 1, 0, 1, 0, 1]}
+    made = datasets.DatasetDict(
+        train=datasets.Dataset.from_dict(rows, features=features),
+        test=datasets.Dataset.from_dict(rows, features=features),
+    )
+    monkeypatch.setattr(datasets, "load_dataset", lambda name: made)
+    data = opened("hf:someone/pets")
+    assert [len(split) for split in data.splits.values()] == [6, 6] and data.info.classes == CLASSES
+    np.testing.assert_array_equal(images(data.splits["train"])[2].numpy(), decode_reference(jpeg(2)))
+
+    def refuse(name):
+        raise ConnectionError("offline")
+
+    monkeypatch.setattr(datasets, "load_dataset", refuse)
+    with pytest.raises(UserError, match="cannot get hf:someone/pets: offline"):
+        opened("hf:someone/pets")
+
+
+@pytest.mark.parametrize(
+    ("spec", "text"),
+    [
+        ("cifar01", "did you mean 'cifar10'"),
+        ("toywrold", "did you mean 'toyworld'"),
+        ("toyworld:brutal", "easy, std, hard"),
+        ("nowhere/at/all", "no such file or folder"),
+        ("photos.tar", "no such file or folder"),
+        ("zzzzqqq", "give a folder"),
+        ("empty", "no images.*holds nothing"),
+        ("film", "no images.*holds 1 .mp4"),
+        ("notes.txt", "cannot tell the format"),
+        ("*.tar", "no file matches"),
+    ],
+)
+def test_what_cannot_be_opened_says_so_in_one_line(tmp_path, spec, text):
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "film").mkdir()
+    (tmp_path / "film" / "a.mp4").touch()
+    (tmp_path / "notes.txt").touch()
+    with pytest.raises(UserError, match=text) as error:
+        opened(spec)
+    assert "\n" not in str(error.value)
+
+
+def test_options_are_checked(tmp_path):
+    write_folder(tmp_path / "pets")
+    for options in ({"cache": "sometimes"}, {"channels": 2}):
+        with pytest.raises(UserError):
+            opened("pets", **options)
+
+
+# sizes and splits
+
+
+@pytest.mark.parametrize(
+    ("sides", "wanted", "size"),
+    [
+        ([32] * 3, None, 32),
+        ([96] * 3, None, 96),
+        ([128] * 3, None, 64),
+        ([30, 50], None, 64),
+        ([32] * 3, 224, 32),
+        ([256] * 3, 224, 256),
+        ([500] * 3, 224, 256),
+        ([300, 400], 224, 256),
+        ([300, 400], 32, 40),
+        ([300, 400], 96, 112),
+    ],
+)
+def test_stored_size(sides, wanted, size):
+    assert stored_size(sides, wanted) == size
+
+
+def test_hold_out(tmp_path):
+    write_folder(tmp_path / "pets", 30)
+    data = open_data("pets")
+    train, test = data.splits["train"], data.splits["test"]
+    assert len(train) == 27 and len(test) == 3 and "held out" in data.notes[0]
+    names = [split.name_of(i) for split in (train, test) for i in range(len(split))]
+    assert len(set(names)) == 30
+    (tmp_path / "pets" / "cat" / "000.jpg").write_bytes(b"")
+    again = open_data("pets", cache="never")
+    assert [again.splits["test"].name_of(i) for i in range(3)] == [test.name_of(i) for i in range(3)]
+    assert "test" not in open_data(str(write_folder(tmp_path / "flat", classes=()))).splits
+    assert len(open_data(str(write_folder(tmp_path / "two", 2))).splits["test"]) == 1
+
+
+def test_toyworld(monkeypatch):
+    from nolabel.data import toy
+
+    monkeypatch.setattr(toy, "TRAIN", 40)
+    monkeypatch.setattr(toy, "TEST", 10)
+    data = open_data("toyworld")
+    assert {k: len(v) for k, v in data.splits.items()} == {"train": 40, "test": 10}
+    assert data.info.shapes == {"image": (32, 32, 3)} and len(data.info.classes) > 1
+    assert not torch.equal(images(data.splits["train"])[:10], images(data.splits["test"]))
+    streamed = open_data("toyworld:easy", cache="never")
+    assert torch.equal(images(streamed.splits["train"]), images(data.splits["train"]))
+    assert images(open_data("toyworld:std", size=48, channels=1).splits["train"]).shape == (40, 48, 48, 1)
+
+
+def test_real_sets(real_data):
+    pacs = opened(real_data / "pacs" / "sketch.parquet", size=32)
+    assert (
+        len(pacs.splits["train"]) == 3929 and pacs.info.shapes["image"] == (40, 40, 3) and len(pacs.info.classes) == 7
+    )
+    road = opened(real_data / "camvid")
+    assert {k: len(v) for k, v in road.splits.items()} == {"train": 367, "test": 233} and not road.info.classes

@@ -1,0 +1,195 @@
+import json
+
+import pytest
+import torch
+from torch import nn
+
+from nolabel.core import UserError
+from nolabel.data.columns import ArrayColumn
+from nolabel.data.split import Data, Split
+from nolabel.evaluate.baselines import RawPixels, random_init
+from nolabel.evaluate.features import EvalData, extract, fast_bf16, fingerprint
+from nolabel.evaluate.geometry import Geometry
+from nolabel.evaluate.judge import judge
+from nolabel.evaluate.knn import KNN
+from nolabel.evaluate.linear import Linear
+from nolabel.evaluate.online import OnlineKNN
+from nolabel.views.image import plain
+
+
+class Net(nn.Module):
+    dim = 8
+
+    def __init__(self):
+        super().__init__()
+        self.body = nn.Sequential(
+            nn.Conv2d(3, 8, 3, padding=1), nn.BatchNorm2d(8), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten()
+        )
+        self.dropout = nn.Dropout(0.5)
+        self.passes = 0
+
+    def forward(self, x):
+        assert not torch.is_grad_enabled()
+        self.passes += 1
+        return self.dropout(self.body(x))
+
+
+def transform(batch):
+    return plain(batch["image"], 8)
+
+
+def make_split(count, name, labels=True, seed=0):
+    """Classes are brightness: three grey levels under noise."""
+    rng = torch.Generator().manual_seed(seed)
+    y = torch.randint(3, (count,), generator=rng)
+    noise = torch.randint(0, 60, (count, 8, 8, 3), generator=rng)
+    columns = {"image": ArrayColumn((noise + 60 * y[:, None, None, None]).byte().numpy())}
+    if labels:
+        columns["label"] = ArrayColumn(y.numpy())
+    return Split(name, columns, ("dark", "middle", "bright") if labels else ())
+
+
+@pytest.fixture
+def data():
+    return Data("greys", {"train": make_split(300, "train"), "test": make_split(90, "test", seed=1)})
+
+
+def test_extract_freezes_the_encoder_and_restores_it(data):
+    torch.manual_seed(0)
+    net = Net()
+    net.body[1].eval()
+    before = fingerprint(net)
+    features = extract(net, data.splits["train"], transform, batch=128)
+    assert features.x.shape == (300, 8) and features.x.dtype == torch.float32 and not features.x.requires_grad
+    assert features.y.dtype == torch.int64 and torch.equal(features.rows, torch.arange(300))
+    assert fingerprint(net) == before  # bit for bit, BatchNorm statistics included
+    assert net.training and net.dropout.training and not net.body[1].training
+    # evaluation mode: no dropout, no batch statistics
+    assert torch.equal(features.x[:128], extract(net, data.splits["train"], transform, rows=torch.arange(128)).x)
+
+
+def test_modes_are_restored_after_an_error(data):
+    net = Net()
+    with pytest.raises(RuntimeError):
+        extract(net, data.splits["train"], lambda batch: torch.zeros(2, 1, 8, 8))
+    assert net.training
+
+
+def test_bf16_features_are_close_to_fp32_and_float32_in_type(data):
+    net = Net()
+    exact = extract(net, data.splits["train"], transform, precision="fp32").x
+    fast = extract(net, data.splits["train"], transform, precision="bf16").x
+    assert fast.dtype == torch.float32
+    torch.testing.assert_close(fast, exact, rtol=0.02, atol=0.02)
+    with pytest.raises(UserError):
+        extract(net, data.splits["train"], transform, precision="fp8")
+    assert isinstance(fast_bf16("cpu"), bool)
+
+
+def test_one_pass_serves_all_protocols_until_the_weights_change(data):
+    net, eval_data = Net(), EvalData(data.splits, transform)
+    KNN()(net, eval_data)
+    Linear(grid=(0.1,))(net, eval_data)
+    Geometry()(net, eval_data)
+    assert net.passes == 2
+    with torch.no_grad():
+        net.body[0].weight.mul_(-1)
+    KNN()(net, eval_data)
+    assert net.passes == 4
+
+
+def test_broken_samples_are_left_out(data):
+    class Replacing(Split):
+        def take(self, rows, columns=None):
+            rows = rows.clone()
+            rows[rows == 5] = 6
+            return super().take(rows, columns)
+
+    train = data.splits["train"]
+    features = extract(Net(), Replacing("train", train.columns, train.classes), transform)
+    assert features.rows.tolist() == [row for row in range(300) if row != 5]
+    assert len(features.x) == len(features.y) == 299
+
+
+def test_rows_follow_the_schema_and_learned_beats_nothing(data):
+    judgement = judge([KNN(), Linear(grid=(0.01, 0.1, 1.0))], Net(), Net, data, transform, seed=3)
+    assert judgement.notes == []
+    keys = {"protocol", "version", "data", "split", "metric", "value", "random_init", "raw_input", "seed", "settings"}
+    assert all(set(row) == keys for row in judgement.rows)
+    by_name = {(row["protocol"], row["metric"]): row for row in judgement.rows}
+    knn, linear = by_name["knn", "top1"], by_name["linear", "top1"]
+    for row in (knn, linear):
+        assert row["data"] == "greys" and row["split"] == "test" and row["seed"] == 3 and row["version"] == 1
+        assert 1 < row["value"] <= 100 and 1 < row["random_init"] <= 100
+    assert 1 < knn["raw_input"] <= 100 and linear["raw_input"] is None
+    assert knn["settings"] == {"k": 20, "temperature": 0.07, "precision": "auto"}
+    assert linear["settings"]["c"] in (0.01, 0.1, 1.0) and linear["settings"]["at_edge"] in (0, 1)
+    assert ("geometry", "rankme") in by_name
+    json.dumps(judgement.rows, allow_nan=False)
+
+
+def test_judging_is_repeatable(data):
+    torch.manual_seed(0)
+    net = Net()
+    assert judge([KNN()], net, Net, data, transform) == judge([KNN()], net, Net, data, transform)
+
+
+def test_infinite_settings_are_strict_json(data):
+    rows = judge([KNN(3, float("inf"))], Net(), None, data, transform, raw=()).rows
+    assert rows[0]["settings"]["temperature"] == "inf" and rows[0]["random_init"] is None
+    json.dumps(rows, allow_nan=False)
+
+
+@pytest.mark.parametrize("missing", ["labels", "test"])
+def test_without_labels_or_test_split_there_is_a_note_and_geometry(missing):
+    splits = {"train": make_split(60, "train", labels=missing != "labels")}
+    if missing == "labels":
+        splits["test"] = make_split(30, "test", labels=False)
+    judgement = judge([KNN(), Linear()], Net(), Net, Data("folder", splits), transform)
+    assert {row["protocol"] for row in judgement.rows} == {"geometry"}
+    assert judgement.rows[0]["split"] == "train"
+    assert len(judgement.notes) == 1 and "folder" in judgement.notes[0]
+    empty = judge([KNN()], Net(), Net, Data("folder", splits), transform, geometry=None)
+    assert empty.rows == [] and empty.notes == judgement.notes
+
+
+def test_random_init_is_calibrated_and_a_function_of_the_seed(data):
+    state = torch.get_rng_state()
+    net = random_init(Net, data.splits["train"], transform, seed=1, batch=64)
+    assert torch.equal(torch.get_rng_state(), state)
+    assert not net.training
+    statistics = net.body[1].running_mean
+    assert not torch.equal(statistics, torch.zeros(8))
+    again = random_init(Net, data.splits["train"], transform, seed=1, batch=64)
+    other = random_init(Net, data.splits["train"], transform, seed=2, batch=64)
+    assert fingerprint(again) == fingerprint(net) != fingerprint(other)
+
+
+def test_raw_pixels_are_at_most_32_a_side():
+    raw = RawPixels((3, 64, 48))
+    x = torch.rand(2, 3, 64, 48)
+    assert raw.dim == 3 * 32 * 32 and raw(x).shape == (2, raw.dim)
+    small = torch.rand(2, 3, 8, 8)
+    assert torch.equal(RawPixels((3, 8, 8))(small), small.flatten(1))
+    assert RawPixels((1, 100))(torch.rand(4, 1, 100)).shape == (4, 100)
+
+
+def test_online_monitor_uses_fixed_disjoint_training_rows(data):
+    net = Net()
+    monitor = OnlineKNN(data.splits["train"], transform, bank=100, queries=40, seed=5)
+    assert not set(monitor.bank_rows.tolist()) & set(monitor.query_rows.tolist())
+    assert len(monitor.bank_rows) == 100 and len(monitor.query_rows) == 40
+    assert 0 <= monitor(net) <= 100 and monitor(net) == monitor(net) and net.training
+    with pytest.raises(UserError):
+        OnlineKNN(make_split(50, "train", labels=False), transform)
+
+
+def test_geometry_shows_a_collapse(data):
+    class Constant(nn.Module):
+        def forward(self, x):
+            return torch.ones(len(x), 8)
+
+    values = Geometry()(Constant(), EvalData(data.splits, transform))
+    assert values["std"] == pytest.approx(0, abs=1e-5)
+    assert values["rankme"] == pytest.approx(1, abs=1e-3)
+    assert values["uniformity"] == pytest.approx(0, abs=1e-4)
