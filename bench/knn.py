@@ -1,9 +1,9 @@
-"""Weighted k-NN, 10,000 queries against 50,000 rows of 512 numbers on one core: ours, lightly's knn_predict, faiss flat.
+"""Weighted k-NN, 10,000 queries against 50,000 rows of 512 numbers on one core: ours, lightly, faiss-cpu flat.
 
     OMP_NUM_THREADS=1 python -m bench.knn
 
-lightly is given normalised float32 features in its own batches of 512; faiss returns neighbours, to which our vote is added.
-All three must predict the same classes.
+lightly's knn_predict is given batches of 512 queries; faiss returns neighbours, to which our vote is added. Each is
+timed from raw features to predictions, and all three must predict the same classes.
 """
 
 import torch

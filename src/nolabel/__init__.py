@@ -1,15 +1,14 @@
 """nolabel: self-supervised and semi-supervised learning.
 
-    import nolabel as nl
-    run = nl.train("simclr", data="photos/")        # the same verbs as on the command line
-    run = nl.load("runs/simclr-photos")
-    run.results, run.judge("cifar10/"), run.embed("photos/"), run.export("encoder.onnx"), run.report()
-    nl.catalogue()                                  # every method with paper, family and modality
+import nolabel as nl
+run = nl.train("simclr", data="photos/")        # the same verbs as on the command line
+run = nl.load("runs/simclr-photos")
+run.results, run.judge("cifar10/"), run.embed("photos/"), run.export("encoder.onnx"), run.report()
+nl.catalogue()                                  # every method with paper, family and modality
 """
 
 from typing import TYPE_CHECKING, Any
 
-__version__ = "0.1.0"
 __all__ = ["Options", "Trained", "catalogue", "load", "resume", "train"]
 
 if TYPE_CHECKING:
@@ -18,6 +17,10 @@ if TYPE_CHECKING:
 
 def __getattr__(name: str) -> Any:
     """Import torch only when a verb is used: the command's --help must not wait for it."""
+    if name == "__version__":
+        from importlib.metadata import version
+
+        return version("nolabel")
     if name in __all__:
         from nolabel import api
 

@@ -19,7 +19,7 @@ from nolabel import plan as plans
 from nolabel.core import UserError
 from nolabel.core.dist import barrier, rank, share, world
 from nolabel.core.fields import nearest
-from nolabel.core.random import fold, generator
+from nolabel.core.random import fold, generator, seed_all
 from nolabel.data import Data, Prefetcher, Source, open_data
 from nolabel.encoders.files import load_encoder, save_encoder, to_onnx
 from nolabel.engine import Checkpoints, Run
@@ -52,7 +52,7 @@ def train(method: str, data: str | Path = "toyworld", **settings: Any) -> "Train
     """
     names = {f.name for f in dataclasses.fields(Options)}
     kind = methods.load(method)
-    fields = {f.name for f in dataclasses.fields(kind)}
+    fields = {f.name for f in dataclasses.fields(kind)}  # type: ignore[arg-type]
     for name in settings:
         if name.split(".")[0] not in names | fields:
             raise UserError(f"'{name}' is neither an option nor a field of {method}{nearest(name, names | fields)}")
@@ -164,6 +164,7 @@ class Trained:
             seed=self.plan.settings.seed,
             device=device,
             precision=self.plan.settings.precision,
+            raw=protocols,
         )
         for note in notes:
             _tell(note)
@@ -195,27 +196,23 @@ class Trained:
         )
 
     def _galleries(self, images: Tensor) -> list[Any]:
-        """What the method has to show on a few images, from its newest checkpoint."""
+        """What the method has to show on a few images, from its newest checkpoint; what a token encoder looks at."""
         from nolabel.report import Gallery, token_pictures
         from nolabel.views import to_uint8
 
-        method, found = self.built.method, Checkpoints(self.folder / "checkpoints").load(_tell)
         galleries = []
+        method, found = self.built.method, Checkpoints(self.folder / "checkpoints").load(_tell)
         if found is not None:
             method.load_state_dict(found["method"])
             method.eval()
-            run_clock = plans.clock_at_end(found, self.plan)
             with torch.no_grad():
-                views = method.views({"image": images}, generator(1))
-                torch.default_generator.manual_seed(1)
-                shown = method.show(views, run_clock)
-            mean, std = method.views.mean, method.views.std  # type: ignore[attr-defined]
-            if shown:
-                rows = [(name, list(to_uint8(x, mean, std).numpy())) for name, x in shown.items()]
-                galleries.append(Gallery("What the method paints", "One column an image.", rows))
-        if hasattr(self.encoder, "attention"):
-            galleries += token_pictures(self.encoder, images, self.built.transform)
-        return galleries
+                seed_all(1)
+                shown = method.show(method.views({"image": images}, generator(1)), plans.clock_at_end(found))
+            mean, std = getattr(method.views, "mean", (0.5,)), getattr(method.views, "std", (0.25,))
+            rows = [(name, list(to_uint8(x, mean, std).numpy())) for name, x in shown.items()]
+            if rows:
+                galleries.append(Gallery("What the method makes", "One column an image, as its views see it.", rows))
+        return galleries + token_pictures(self.encoder, images, self.built.transform)
 
     def _open(self, data: str | Path | None) -> Data:
         if data is None or str(data) == self.plan.data:
@@ -329,7 +326,9 @@ def _new_folder(options: Options, plan: Plan) -> Path:
         if (folder / "run.json").exists():
             other = plans.read(folder / "run.json").method
             what = "a run" if other == plan.method else f"a run of {other}"
-            raise UserError(f"{folder} holds {what} already: 'nolabel resume {folder}' goes on with it, or choose another --dir")
+            raise UserError(
+                f"{folder} holds {what} already: 'nolabel resume {folder}' goes on with it, or choose another --dir"
+            )
     else:
         stem = f"{plan.method}-{Path(plan.data.rstrip('/')).stem.replace(':', '-')}"
         folder = next(
@@ -371,7 +370,9 @@ def _progress(quiet: bool) -> Callable[[str, float], None]:
     """Shows how far decoding is, on one line of a terminal."""
     if quiet or not sys.stderr.isatty():
         return lambda what, done: None
-    return lambda what, done: print(f"\r{what} {100 * done:3.0f} %" + ("\n" if done >= 1 else ""), end="", file=sys.stderr)
+    return lambda what, done: print(
+        f"\r{what} {100 * done:3.0f} %" + ("\n" if done >= 1 else ""), end="", file=sys.stderr
+    )
 
 
 @contextmanager
@@ -402,9 +403,10 @@ def embed_to(folder: str | Path, out: Path, data: str | None = None, split: str 
         import pyarrow as pa
         import pyarrow.parquet as pq
 
-        columns: dict[str, Any] = {"index": pa.array(np.arange(len(x)))}
+        rows = range(len(x)) if found.rows is None else found.rows.tolist()
+        columns: dict[str, Any] = {"index": pa.array(rows)}
         if chosen.names is not None:
-            columns["name"] = pa.array([str(chosen.names[i]) for i in range(len(x))])
+            columns["name"] = pa.array([chosen.name_of(i) for i in rows])
         if found.y is not None:
             columns["label"] = pa.array(found.y.numpy())
         columns["feature"] = pa.FixedSizeListArray.from_arrays(pa.array(x.reshape(-1)), x.shape[1])

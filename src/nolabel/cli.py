@@ -109,7 +109,7 @@ def report(run: Run, /) -> None:
     print(api.load(run).report())
 
 
-def methods(json: bool = False) -> None:  # noqa: A002 - the flag is --json
+def methods(json: bool = False) -> None:
     """List all methods with family, modality and paper.
 
     Args:
@@ -159,7 +159,9 @@ def main(argv: list[str] | None = None) -> None:
             import difflib
 
             close = difflib.get_close_matches(argv[0], ["train", *VERBS], 1)
-            _fail(f"unknown command '{argv[0]}'" + (f"; did you mean '{close[0]}'?" if close else "; see nolabel --help"))
+            _fail(
+                f"unknown command '{argv[0]}'" + (f"; did you mean '{close[0]}'?" if close else "; see nolabel --help")
+            )
     except KeyboardInterrupt:
         _fail("stopped before the first checkpoint; nothing was lost that had been written", 130)
     except BrokenPipeError:
@@ -197,7 +199,7 @@ def train_parser(name: str, argv: list[str]) -> Any:
 
     @dataclasses.dataclass(frozen=True)
     class Train:
-        options: Annotated[Options, tyro.conf.arg(name="")] = Options()
+        options: Annotated[Options, tyro.conf.arg(name="")] = dataclasses.field(default_factory=Options)
         method: Annotated[kind, tyro.conf.arg(name="")] = dataclasses.field(default_factory=kind)  # type: ignore[valid-type]
 
     about = files.describe(name)
@@ -243,7 +245,9 @@ def _parse(what: Any, argv: list[str], prog: str, description: str | None = None
     return parsed
 
 
-def _quiet_cli(what: Any, argv: list[str], prog: str, description: str | None, out: io.StringIO, err: io.StringIO) -> Any:
+def _quiet_cli(
+    what: Any, argv: list[str], prog: str, description: str | None, out: io.StringIO, err: io.StringIO
+) -> Any:
     """Parse with output caught; functions are called afterwards, with their own output."""
     if dataclasses.is_dataclass(what):
         with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
@@ -310,3 +314,7 @@ def _show(trained: Any) -> None:
     if trained.results:
         Console().print(table)
     print(f"{trained.folder}/  encoder.safetensors  results.json  " + ("report.html" if trained.plan.report else ""))
+
+
+if __name__ == "__main__":
+    main()

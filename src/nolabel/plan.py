@@ -1,5 +1,6 @@
 """From what the user said to what runs: data, size, recipe, encoder, fields. The result is `run.json`, and builds again
-from it alone."""
+from it alone.
+"""
 
 import dataclasses
 import inspect
@@ -9,6 +10,7 @@ import sys
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -109,7 +111,9 @@ class Built:
     """a stored batch to what the encoder takes: the plain view"""
 
 
-def resolve(method: str, options: Options, changes: dict[str, Any], progress: Callable[[str, float], None]) -> tuple[Plan, Data]:
+def resolve(
+    method: str, options: Options, changes: dict[str, Any], progress: Callable[[str, float], None]
+) -> tuple[Plan, Data]:
     """Choose what was left open, and check what was not. Raises `UserError`."""
     kind = methods.load(method)
     _check_choice("precision", options.precision, ("auto", "bf16", "fp32"))
@@ -162,7 +166,12 @@ def resolve(method: str, options: Options, changes: dict[str, Any], progress: Ca
     return plan, data
 
 
-def build(plan: Plan, device: torch.device, data: Data | None = None, progress: Callable[[str, float], None] = lambda what, share: None) -> Built:
+def build(
+    plan: Plan,
+    device: torch.device,
+    data: Data | None = None,
+    progress: Callable[[str, float], None] = lambda what, share: None,
+) -> Built:
     """The objects of a plan; weights are a function of its seed alone."""
     data = data or open_data(plan.data, size=plan.size, cache=plan.cache, progress=progress)
     kind = methods.load(plan.method)
@@ -185,7 +194,7 @@ def build(plan: Plan, device: torch.device, data: Data | None = None, progress: 
             )
     seed_all(fold(plan.settings.seed, 8))
     method.build(data.info, **encoders)
-    method.to(device=device, memory_format=torch.channels_last)
+    method.to(device).to(memory_format=torch.channels_last)
     mean, std = getattr(method.views, "mean", (0.5,)), getattr(method.views, "std", (0.25,))
 
     def transform(batch: Batch) -> Tensor:
@@ -194,9 +203,9 @@ def build(plan: Plan, device: torch.device, data: Data | None = None, progress: 
     return Built(plan, data, method, fresh, transform)
 
 
-def clock_at_end(state: dict[str, Any], plan: Plan) -> Clock:
-    """The clock of a checkpoint's last step."""
-    return Clock(state["step"], state["steps"], max(1, state["steps"]), min(state["stage"], 10**6))
+def clock_at_end(state: dict[str, Any]) -> Clock:
+    """The clock of a checkpoint, for pictures: its last step as one epoch."""
+    return Clock(state["step"], state["steps"], max(1, state["steps"]), state["stage"])
 
 
 def write(plan: Plan, path: Path) -> None:
@@ -225,10 +234,8 @@ def about() -> dict[str, Any]:
     import timm
     import torchvision
 
-    import nolabel
-
     def git() -> str | None:
-        here = Path(nolabel.__file__).parent
+        here = Path(__file__).parent
         try:
             done = subprocess.run(
                 ["git", "-C", str(here), "describe", "--always", "--dirty"], capture_output=True, text=True, timeout=5
@@ -241,7 +248,7 @@ def about() -> dict[str, Any]:
         "command": " ".join([Path(sys.argv[0]).name, *sys.argv[1:]]),
         "started": datetime.now(UTC).isoformat(timespec="seconds"),
         "versions": {
-            "nolabel": nolabel.__version__,
+            "nolabel": version("nolabel"),
             "python": platform.python_version(),
             **{m.__name__: m.__version__ for m in (torch, torchvision, timm, numpy)},
         },

@@ -96,9 +96,7 @@ def run(name: str, folder=None, steps: int = 6, method: Method | None = None, **
     source = Noise()
     method = method or build(name, source.info)
     chosen = Settings(**{"steps": steps, "batch": source.batch, "log_every": 2, "precision": "fp32", **settings})
-    return Run(
-        method, source, chosen, feed=lambda s, start: Feed(source, s, start), data=Access(source), folder=folder
-    )
+    return Run(method, source, chosen, feed=lambda s, start: Feed(source, s, start), data=Access(source), folder=folder)
 
 
 @pytest.fixture(scope="session")

@@ -147,7 +147,8 @@ def test_permuting_the_batch_changes_nothing(name, noise):
     size = len(views["index"])
     order = torch.randperm(size, generator=generator(1))
     permuted = {
-        k: v[order] if len(v) == size else v[:, order] if v.ndim > 1 and v.shape[1] == size else v for k, v in views.items()
+        k: v[order] if len(v) == size else v[:, order] if v.ndim > 1 and v.shape[1] == size else v
+        for k, v in views.items()
     }
     for k, (a, _) in enumerate(losses_of(method, views, t)):
         method.load_state_dict(state)
@@ -187,13 +188,17 @@ def test_every_field_is_a_flag(name):
 def test_golden_fields(name):
     stored = golden_fields.stored(name)
     assert stored is not None, f"no golden fields of {name}: python -m tests.golden --update {name}"
-    assert to_json(methods.load(name)()) == stored, "defaults changed: python -m tests.golden --update shows the difference"
+    assert to_json(methods.load(name)()) == stored, (
+        "defaults changed: python -m tests.golden --update shows the difference"
+    )
 
 
 def test_golden_loss(name):
     stored = golden_losses.stored(name)
     assert stored is not None, f"no golden loss of {name}: python -m tests.golden --update {name}"
-    assert golden_losses.measure(name) == pytest.approx(stored, rel=2e-3), "numbers changed: python -m tests.golden --update"
+    assert golden_losses.measure(name) == pytest.approx(stored, rel=2e-3), (
+        "numbers changed: python -m tests.golden --update"
+    )
 
 
 def test_header_and_length(name):

@@ -7,11 +7,11 @@ import time
 import numpy as np
 import pytest
 import torch
-from tests.unit.data_files import CLASSES, encode, jpeg, pixels, write_folder, write_tar
 
 from nolabel.core import UserError
 from nolabel.data import ArrayColumn, Split, cache, open_data
 from nolabel.data.columns import EncodedColumn
+from tests.unit.data_files import CLASSES, encode, jpeg, pixels, write_folder, write_tar
 
 
 @pytest.fixture(autouse=True)
@@ -54,8 +54,7 @@ def test_streams_replace_broken_files_and_say_so_once(tmp_path):
     names = [train.name_of(row) for row in range(13)]
     cut, good = names.index("cat/cut.jpg"), names.index("dog/003.jpg")
     with pytest.warns(UserWarning, match=r"cut\.jpg cannot be decoded") as record:
-        batch = train.take([cut, good, 0, cut])
-        train.take([0, cut])
+        batch, _ = train.take([cut, good, 0, cut]), train.take([0, cut])
     assert len(record) == 1
     assert batch["index"].tolist() == [good, good, 0, good] and batch["label"].tolist() == [1, 1, 0, 1]
     assert torch.equal(batch["image"][0], batch["image"][1]) and torch.equal(batch["image"][3], batch["image"][1])
@@ -214,5 +213,5 @@ def test_tar_index_follows_the_file(tmp_path):
 
 def test_split_says_which_columns_it_lacks():
     split = Split("train", {"image": ArrayColumn(torch.zeros(4, 2, 2, 3))}, CLASSES)
-    with pytest.raises(UserError, match="no 'label'.*only image"):
+    with pytest.raises(UserError, match=r"no 'label'.*only image"):
         split.take([0], ["label"])

@@ -3,10 +3,10 @@ import zlib
 
 import numpy as np
 import pytest
-from tests.unit.data_files import encode, jpeg, pixels
 from PIL import Image, ImageOps
 
 from nolabel.data.decode import decode, reason, shorter_side, to_uint8
+from tests.unit.data_files import encode, jpeg, pixels
 
 
 def decoded(blob, size=40, channels=3):
@@ -101,7 +101,7 @@ def bomb() -> bytes:
     ],
 )
 def test_damaged_images_raise_with_a_reason(blob, why):
-    with pytest.raises(Exception) as error:  # noqa: PT011
+    with pytest.raises(Exception) as error:
         decoded(blob)
     text = reason(error.value)
     assert why in text and text and "\n" not in text and "0x" not in text

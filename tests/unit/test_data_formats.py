@@ -9,12 +9,12 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 from PIL import Image
-from tests.unit.data_files import CLASSES, encode, jpeg, pixels, write_folder, write_parquet, write_tar
 
 from nolabel.core import UserError
 from nolabel.data import open_data
 from nolabel.data.files import expand
 from nolabel.data.size import stored_size
+from tests.unit.data_files import CLASSES, encode, jpeg, pixels, write_folder, write_parquet, write_tar
 
 
 @pytest.fixture(autouse=True)
@@ -167,7 +167,7 @@ def test_parquet_larger_than_memory(tmp_path, monkeypatch):
 def test_parquet_without_images(tmp_path):
     pq.write_table(pa.table({"text": ["a"]}), tmp_path / "t.parquet")
     (tmp_path / "half.parquet").write_bytes(b"PAR1 and then nothing")
-    with pytest.raises(UserError, match="no column of .*only text"):
+    with pytest.raises(UserError, match=r"no column of .*only text"):
         opened("t.parquet")
     with pytest.raises(UserError, match=r"cannot read half\.parquet as Parquet"):
         opened("half.parquet")

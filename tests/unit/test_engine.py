@@ -111,9 +111,7 @@ def make(kind, source=None, folder=None, seed=5, observers=(), **settings):
     method.build(DataInfo(64))
     source = source or Rows()
     chosen = Settings(**{"steps": 20, "batch": 8, "log_every": 4, "precision": "fp32", "seed": seed, **settings})
-    return Run(
-        method, source, chosen, feed=lambda s, start: Feed(source, s, start), folder=folder, observers=observers
-    )
+    return Run(method, source, chosen, feed=lambda s, start: Feed(source, s, start), folder=folder, observers=observers)
 
 
 def weights(run):

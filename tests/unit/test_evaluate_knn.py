@@ -8,7 +8,7 @@ from nolabel.evaluate import knn
 from nolabel.evaluate.knn import KNN, nearest, top_accuracy
 
 
-def make(bank=300, queries=70, dim=16, classes=7, seed=0):
+def make(bank=150, queries=70, dim=16, classes=7, seed=0):
     rng = torch.Generator().manual_seed(seed)
     y = torch.randint(classes, (bank,), generator=rng)
     y[-1] = classes - 1
@@ -45,7 +45,7 @@ def test_ragged_blocks_of_queries_and_bank_change_nothing(monkeypatch):
     bank, _, queries, _ = make()
     whole = nearest(bank, queries, 20, bf16=False)
     monkeypatch.setattr(knn, "_QUERIES", 32)  # 70 = 32 + 32 + 6
-    monkeypatch.setattr(knn, "_ROWS", 128)  # 300 = 128 + 128 + 44
+    monkeypatch.setattr(knn, "_ROWS", 64)  # 150 = 64 + 64 + 22
     blocked = nearest(bank, queries, 20, bf16=False)
     torch.testing.assert_close(blocked[0], whole[0])
     assert torch.equal(blocked[1], whole[1])

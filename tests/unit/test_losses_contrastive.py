@@ -83,7 +83,7 @@ def dense_nt_xent(a: Tensor, b: Tensor, tau: float) -> Tensor:
 @pytest.fixture(params=[1, 3, 2**21])
 def tile(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> int:
     """Tiles of one row, of a few with a rest, and one for all."""
-    monkeypatch.setattr(contrastive, "ROWS", 1 if request.param == 1 else 3)
+    monkeypatch.setattr(contrastive, "SIDE", min(3, request.param))
     monkeypatch.setitem(contrastive.TILE, "cpu", 1 if request.param < 9 else request.param)
     return request.param
 

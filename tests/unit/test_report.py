@@ -6,8 +6,9 @@ from html.parser import HTMLParser
 
 import numpy as np
 import pytest
+import torch
 
-from nolabel.report import Gallery, write_comparison, write_report
+from nolabel.report import Gallery, token_pictures, write_comparison, write_report
 from nolabel.report.charts import line_chart, smoothed
 from nolabel.report.embedding import nearest, neighbour_agreement, project, spread_queries, unit_rows
 from nolabel.report.markup import Markup, h, number, write_atomically
@@ -284,3 +285,41 @@ def test_a_long_log_stays_a_small_page(tmp_path):
     rows = ({"step": i, "loss": float(v)} for i, v in enumerate(rng.normal(size=20_000)))
     (tmp_path / "metrics.jsonl").write_text("".join(json.dumps(r) + "\n" for r in rows))
     assert len(check(write_report(tmp_path))[1]) < 80_000
+
+
+def test_settings_as_the_engine_nests_them(tmp_path):
+    about = {"command": "nolabel train mae", "machine": {"gpu": "H200", "threads": 4}, "versions": {"torch": "2.11"}}
+    nested = {"method": "mae", "encoder": {"name": "vit", "size": 32}, "settings": {"batch": 512}, "about": about}
+    (tmp_path / "run.json").write_text(json.dumps(nested))
+    (tmp_path / "metrics.jsonl").write_text('{"step": 5, "knn": 14.2, "seconds": 90}\n')
+    geometry = {"protocol": "geometry", "metric": "rankme", "value": 3.0, "random_init": 9.0, "raw_input": None}
+    (tmp_path / "results.json").write_text(json.dumps([geometry, RESULT | {"metric": "top1", "value": 81.25}]))
+    text, raw = check(write_report(tmp_path))
+    for shown in ("vit", "512", "H200", "nolabel train mae", "1.5 min", "14.2 %", "81.2", "encoder.size"):
+        assert shown in text
+    assert "Warning" not in text, "a rank is neither better nor worse"
+    assert raw.count('class="bar"') == 1
+
+
+def test_token_pictures():
+    class Tokens(torch.nn.Module):
+        grid = (4, 4)
+
+        def embed(self, x):
+            return x.unfold(2, 2, 2).unfold(3, 2, 2).permute(0, 2, 3, 1, 4, 5).reshape(len(x), 16, -1)
+
+        def encode(self, tokens):
+            return torch.cat((tokens.mean(1, keepdim=True), tokens), 1)
+
+    images = torch.randint(0, 256, (3, 8, 8, 3), dtype=torch.uint8)
+    encoder = Tokens()
+
+    def transform(batch):
+        return batch["image"].permute(0, 3, 1, 2) / 255
+
+    assert [g.title for g in token_pictures(encoder, images, transform)] == ["Patch features"]
+    encoder.attention = lambda x: torch.rand(len(x), 2, 16)
+    seen, features = token_pictures(encoder, images, transform)
+    assert [len(row) for _, row in seen.rows + features.rows] == [3, 3, 3, 3]
+    encoder.grid = (16,)
+    assert token_pictures(encoder, images, transform) == []

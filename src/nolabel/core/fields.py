@@ -28,7 +28,7 @@ def from_json(kind: Any, value: Any) -> Any:
         known = [f.name for f in dataclasses.fields(kind) if f.init]
         for name in value:
             if name not in known:
-                raise UserError(f"{kind.__name__} has no field '{name}'{nearest(name, known)}")
+                raise UserError(f"{getattr(kind, '__name__', kind)} has no field '{name}'{nearest(name, known)}")
         return kind(**{k: from_json(hints[k], v) for k, v in value.items()})  # type: ignore[operator]
     origin, args = typing.get_origin(kind), typing.get_args(kind)
     if origin in (types.UnionType, typing.Union):
@@ -67,7 +67,7 @@ def override(value: Any, changes: dict[str, Any]) -> Any:
 
 
 def nearest(name: str, known: Iterable[str]) -> str:
-    """"; did you mean 'x'?" where a known name is close, else the known names if they are few."""
+    """Words to end an error with: the nearest known name, or all known names where they are few."""
     known = list(known)
     close = difflib.get_close_matches(name, known, 1, 0.5)
     if close:

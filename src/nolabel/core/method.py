@@ -1,5 +1,6 @@
 """The contract that every method file fulfils."""
 
+import inspect
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any, ClassVar, dataclass_transform
@@ -27,7 +28,7 @@ class Method(nn.Module):
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
-        taken = set(cls.__dict__.get("__annotations__", {})) & (set(dir(nn.Module)) | {"forward", "build", "groups"})
+        taken = set(inspect.get_annotations(cls)) & (set(dir(nn.Module)) | {"forward", "build", "groups"})
         if taken:
             raise TypeError(f"{cls.__name__}: fields {sorted(taken)} hide attributes of nn.Module; rename them")
         dataclass(eq=False, repr=False, kw_only=True)(cls)
@@ -35,7 +36,7 @@ class Method(nn.Module):
     def __post_init__(self) -> None:
         nn.Module.__init__(self)
 
-    def build(self, data: DataInfo, **encoders: nn.Module) -> None:
+    def build(self, data: DataInfo, *args: Any, **kwargs: Any) -> None:
         """Make the networks. The names of the parameters after `data` say which modalities the method takes."""
         raise NotImplementedError
 

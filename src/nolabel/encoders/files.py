@@ -59,7 +59,8 @@ def to_onnx(encoder: nn.Module, path: Path) -> None:
     except ImportError as error:
         raise UserError("ONNX export needs two more packages: pip install 'nolabel[onnx]'") from error
     encoder = encoder.eval().cpu().to(memory_format=torch.contiguous_format)
-    example = torch.zeros(2, encoder.channels, encoder.size, encoder.size)  # type: ignore[arg-type]
+    net: Any = encoder
+    example = torch.zeros(2, net.channels, net.size, net.size)
     program = torch.onnx.export(
         encoder, (example,), dynamo=True, verbose=False, input_names=["image"], output_names=["feature"],
         dynamic_shapes=({0: torch.export.Dim("batch")},),

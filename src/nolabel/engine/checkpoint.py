@@ -50,7 +50,9 @@ def write_atomic(path: Path, write: Callable[[Any], None]) -> None:
         sync_folder(path.parent)
     except OSError as error:
         temporary.unlink(missing_ok=True)
-        raise UserError(f"cannot write {path}: {error.strerror or error}; free some space or choose another --dir") from error
+        raise UserError(
+            f"cannot write {path}: {error.strerror or error}; free some space or choose another --dir"
+        ) from error
 
 
 class Checkpoints:
@@ -72,7 +74,7 @@ class Checkpoints:
         try:
             with open(temporary, "wb") as file:
                 through = _Digesting(file)
-                torch.save(state, through)
+                torch.save(state, through)  # type: ignore[arg-type]
                 file.flush()
                 os.fsync(file.fileno())
             path = self.folder / f"step-{stage:02d}-{step:09d}-{through.digest.hexdigest()}.pt"

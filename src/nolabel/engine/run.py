@@ -144,7 +144,9 @@ class Run:
         try:
             self.method.load_state_dict(state["method"])
         except RuntimeError as error:
-            raise UserError(f"the checkpoint is of another method or encoder: {str(error).splitlines()[1].strip()}") from error
+            raise UserError(
+                f"the checkpoint is of another method or encoder: {str(error).splitlines()[1].strip()}"
+            ) from error
         self.stage, self.step, self.done_steps = state["stage"], state["step"], state["done_steps"]
         self.steps, self.seconds, self.fresh = state["steps"], state["seconds"], state["fresh"]
         self._prepare()

@@ -2,9 +2,9 @@
 
     f_i = encoder(transform(sample_i)),  evaluation mode, no gradient, no augmentation
 
-Precision: the forward pass runs in bfloat16 autocast where that is fast (`fast_bf16`), else in float32; what comes out is
-always float32. On CIFAR-10 with a ResNet-18 the k-NN accuracy of the two differs by less than 0.3 points, which is below
-the error of 10,000 test images; pass `precision="fp32"` where a number must be exact.
+Precision: the forward pass runs in bfloat16 autocast where that is fast (`fast_bf16`), else in float32; what comes out
+is always float32. On CIFAR-10 with a ResNet-18 the k-NN accuracy of the two differs by less than 0.3 points, which is
+below the error of 10,000 test images; pass `precision="fp32"` where a number must be exact.
 
 Shapes: N samples, D features, B batch.
 """
@@ -55,7 +55,7 @@ class Features:
     def labelled(self) -> tuple[Tensor, Tensor]:
         """x (M, D), y (M,) of the rows that have a label."""
         if self.y is None:
-            raise UserError("this protocol needs labels and the split has none; use label-free metrics (geometry) instead")
+            raise UserError("this protocol needs labels and the split has none; look at the geometry instead")
         known = self.y >= 0
         return (self.x, self.y) if bool(known.all()) else (self.x[known], self.y[known])
 
@@ -152,7 +152,7 @@ def fingerprint(encoder: nn.Module) -> str:
     for name, tensor in encoder.state_dict().items():
         if isinstance(tensor, Tensor):
             sha.update(name.encode())
-            sha.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy())
+            sha.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().data)
     return sha.hexdigest()
 
 

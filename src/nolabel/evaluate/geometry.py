@@ -33,6 +33,7 @@ class Geometry:
     metrics: ClassVar[tuple[str, ...]] = ("std", "rankme", "uniformity", "alpha_req")
 
     def __call__(self, encoder: nn.Module, data: EvalData) -> dict[str, float]:
+        """Each metric that the number of rows and features allows."""
         x_ND = data.features(encoder, "train").x
         order = torch.randperm(len(x_ND), generator=generator(fold(data.seed, _SUBSET)))[: self.samples]
         x_ND = x_ND[order].to(data.device)

@@ -13,6 +13,7 @@ from typing import Any, NamedTuple, Protocol
 import torch
 from torch import nn
 
+from nolabel.core import UserError
 from nolabel.evaluate.baselines import RawPixels, random_init
 from nolabel.evaluate.features import EvalData, Transform, to_device
 from nolabel.evaluate.geometry import Geometry
@@ -37,7 +38,7 @@ class Evaluator(Protocol):
 
     @property
     def metrics(self) -> tuple[str, ...]: ...  # noqa: D102
-    def __call__(self, encoder: nn.Module, data: EvalData) -> dict[str, float]: ...
+    def __call__(self, encoder: nn.Module, data: EvalData) -> dict[str, float]: ...  # noqa: D102
 
 
 class Judgement(NamedTuple):
@@ -70,11 +71,12 @@ def judge(
     eval_data = EvalData(data.splits, transform, data.name, device, precision, seed=seed)
     train = data.splits["train"]
     note = _obstacle(data)
+    notes = [note] if note else []
     runnable: list[Evaluator] = [] if note else list(protocols)
     if geometry is not None:
         runnable.append(geometry)
     if not runnable:
-        return Judgement([], [note] if note else [])
+        return Judgement([], notes)
 
     untrained = None
     if fresh_encoder is not None:
@@ -84,9 +86,13 @@ def judge(
 
     rows = []
     for protocol in runnable:
-        result = protocol(encoder, eval_data)
-        control = protocol(untrained, eval_data) if untrained is not None else {}
-        baseline = protocol(pixels, eval_data) if protocol.name in raw else {}
+        try:
+            result = protocol(encoder, eval_data)
+            control = protocol(untrained, eval_data) if untrained is not None else {}
+            baseline = protocol(pixels, eval_data) if protocol.name in raw else {}
+        except UserError as error:
+            notes.append(f"{protocol.name} was left out: {error}")
+            continue
         chosen = {key: value for key, value in result.items() if key not in protocol.metrics}
         settings = {**asdict(protocol), **chosen, "precision": precision}  # type: ignore[call-overload]
         rows += [
@@ -105,15 +111,15 @@ def judge(
             for metric in protocol.metrics
             if metric in result
         ]
-    return Judgement(rows, [note] if note else [])
+    return Judgement(rows, notes)
 
 
 def _obstacle(data: Any) -> str:
     """Why protocols that need labels cannot run, or nothing."""
     if "test" not in data.splits:
-        return f'data "{data.name}" has no test split, so nothing was judged with labels; only label-free numbers are shown.'
+        return f'data "{data.name}" has no test split, so nothing was judged with labels; only geometry is shown.'
     if not data.splits["train"].classes or not data.splits["test"].classes:
-        return f'data "{data.name}" has no labels, so nothing was judged with labels; only label-free numbers are shown.'
+        return f'data "{data.name}" has no labels, so nothing was judged with them; only geometry is shown.'
     return ""
 
 

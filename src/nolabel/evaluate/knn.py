@@ -1,7 +1,7 @@
 """k-NN: weighted cosine nearest neighbours, the evaluation without any training.
 
-Wu, Xiong, Yu, Lin. Unsupervised Feature Learning via Non-Parametric Instance Discrimination. CVPR 2018. arXiv:1805.01978
-(section 3.4); k = 20 as Caron et al. (DINO, ICCV 2021) report it.
+Wu, Xiong, Yu, Lin. Unsupervised Feature Learning via Non-Parametric Instance Discrimination. CVPR 2018, section 3.4.
+arXiv:1805.01978. k = 20 as Caron et al. (DINO, ICCV 2021) report it.
 
     s_ij = n(f_i) . n(g_j),    score_ic = sum over the k nearest j with y_j = c of exp(s_ij / T),    prediction argmax_c
 
@@ -9,9 +9,9 @@ The bank is the training split under the plain transform. The number of classes 
 most the size of the bank, and classes that tie go to the lower class number. Neighbours of exactly equal similarity at
 rank k are interchangeable, so with copies in the bank either may vote.
 
-Speed: where the CPU multiplies bfloat16 natively, a bfloat16 product proposes candidates and float32 decides. Every query
-carries a certificate that no row outside its candidates can belong to the float32 answer; a query without one is searched
-again in float32. So both paths give the same neighbours.
+Speed: where the CPU multiplies bfloat16 natively, a bfloat16 product proposes candidates and float32 decides. Every
+query carries a certificate that no row outside its candidates can belong to the float32 answer; a query without one is
+searched again in float32. So both paths give the same neighbours.
 
 Shapes: Q queries, N bank rows, D features, K neighbours, C classes.
 """
@@ -46,6 +46,7 @@ class KNN:
     metrics: ClassVar[tuple[str, ...]] = ("top1", "top5")
 
     def __call__(self, encoder: nn.Module, data: EvalData) -> dict[str, float]:
+        """Test features against the bank of training features."""
         bank_ND, y_N = data.features(encoder, "train").labelled()
         queries_QD, y_Q = data.features(encoder, "test").labelled()
         return self.accuracy(*(t.to(data.device) for t in (bank_ND, y_N, queries_QD, y_Q)))
@@ -105,8 +106,8 @@ class _Block:
     """Rows of the bank with their lengths, and with a bfloat16 image where that pays.
 
     The image is normalised and centred on the mean row m: q.m shifts all similarities of a query alike, so the order
-    stays, while the rounding errors shrink with |x - m|. Features after a ReLU all point much the same way, so that is a
-    large gain.
+    stays, while the rounding errors shrink with |x - m|. Features after a ReLU all point much the same way, so that
+    matters.
     """
 
     def __init__(self, rows_ND: Tensor, k: int, bf16: bool) -> None:
@@ -143,8 +144,8 @@ class _Block:
         s16_QM, rows_QM = self._shortlist(q16_QD)
         s_QK, keep_QK = self._cosines(q_QD, rows_QM).topk(self.k)
         rows_QK = rows_QM.gather(1, keep_QK)
-        # Rows left out have a bfloat16 score of at most that of the worst candidate. Cauchy-Schwarz bounds what rounding
-        # the inputs took from them; the rest is the rounding of the result and of its float32 sum.
+        # Rows left out have a bfloat16 score of at most that of the worst candidate. Cauchy-Schwarz bounds what
+        # rounding the inputs took from them; the rest is the rounding of the result and of its float32 sum.
         worst_Q = s16_QM.amin(1)
         error_Q = self.rounding + (q_QD - q16_QD.float()).norm(dim=1) * self.radius
         error_Q += worst_Q.abs() * 2**-8 + self.radius * q_QD.shape[1] * 2**-22

@@ -4,7 +4,7 @@ It tells a run that learns from one that does not. It is no result: the bank is 
 and then be reported as an evaluation.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 from torch import nn
@@ -33,7 +33,7 @@ class OnlineKNN:
     bank: int = 4000
     queries: int = 1000
     seed: int = 0
-    knn: KNN = KNN()
+    knn: KNN = field(default_factory=KNN)
 
     def __post_init__(self) -> None:
         if not self.split.classes:
@@ -46,6 +46,7 @@ class OnlineKNN:
         self.bank_rows = order[queries:][: self.bank].sort().values
 
     def __call__(self, encoder: nn.Module) -> float:
+        """Top-1 in percent."""
         (bank, y), (queries, truth) = (
             extract(encoder, self.split, self.transform, self.device, self.precision, rows=rows).labelled()
             for rows in (self.bank_rows, self.query_rows)

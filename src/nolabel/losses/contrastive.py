@@ -1,7 +1,7 @@
 """Contrastive losses: SimCLR, MoCo, MoCo v3, CLIP, NNCLR, SupCon and their ancestors, margin and triplet.
 
-The softmax losses share one kernel, `_LogSumExp`: it visits the pair matrix in tiles of rows and makes the gradient
-while a tile is at hand, so memory is O(tile) and the matrix is built once, not again on the way back.
+The softmax losses share one kernel, `_LogSumExp`: it visits the pair matrix in tiles and makes the gradient while a tile
+is at hand, so memory is O(tile) and the matrix is built once, not again on the way back.
 
 Shapes: B samples of this rank, N keys of all ranks, K rows of a bank, D embedding.
 Ranks: a loss is the mean over this rank's anchors against the keys of all ranks. Averaged over ranks, as data-parallel
@@ -20,8 +20,8 @@ from nolabel.losses.precision import wide, without_autocast
 
 TILE = {"cpu": 2**21}
 """scores in one tile by device type, 2**26 elsewhere"""
-ROWS = 128
-"""of a tile, at least: fewer make the products slow"""
+SIDE = 128
+"""of a tile, at least: less makes the products slow"""
 DTYPE = {"full": None, "bf16": torch.bfloat16}
 """`precision` of the products with the keys: that of the input, or bf16 with sums in fp32"""
 
@@ -30,7 +30,8 @@ class _LogSumExp(torch.autograd.Function):
     """sum_i w_i log(exp(own_i) + sum_{j not in skip_i} exp(q_i . k_j)), and the largest q_i . k_j of each row.
 
     The gradient is made in the forward: with p_ij the softmax, dq_i = w_i sum_j p_ij k_j and dk_j = sum_i w_i p_ij q_i.
-    So the keys may change in place before `backward` (a queue may take its new rows at once).
+    So the keys may change in place before `backward` (a queue may take its new rows at once). Where keys want no gradient
+    the rows, too, are visited in parts, with a running maximum: a large bank is read once.
     """
 
     @staticmethod
@@ -44,52 +45,52 @@ class _LogSumExp(torch.autograd.Function):
         dtype: torch.dtype | None,
     ) -> tuple[Tensor, Tensor]:
         wants_query, wants_key, wants_own = ctx.needs_input_grad[:3]
-        dtype = dtype or key_ND.dtype
-        keys = key_ND.to(dtype)
-        mixed = dtype != query_BD.dtype
-        rows = max(ROWS, TILE.get(query_BD.device.type, 2**26) // len(keys))
-        tile = query_BD.new_empty(min(rows, len(query_BD)), len(keys))
-        narrow = tile.to(dtype)  # the tile itself where no dtypes are mixed
+        area = TILE.get(query_BD.device.type, 2**26)
+        width = len(key_ND) if wants_key else max(SIDE, area // min(len(query_BD), 8 * SIDE))
+        height = min(len(query_BD), max(SIDE, area // width))
+        keys = key_ND.to(dtype or key_ND.dtype)
+        mixed = keys.dtype != query_BD.dtype
+        wide_tile = query_BD.new_empty(height * min(width, len(keys)))
+        tile = wide_tile.to(keys.dtype)  # the same memory where no dtypes are mixed
 
-        grad_query = torch.empty_like(query_BD) if wants_query else None
+        pull_BD = torch.zeros_like(query_BD)  # becomes the gradient of the queries
         grad_key = torch.zeros_like(keys, dtype=query_BD.dtype) if wants_key else None
-        grad_own = torch.empty_like(weight_B) if wants_own else None
-        top_B = torch.empty_like(weight_B)
-        total = weight_B.new_zeros(())
-        for start in range(0, len(query_BD), rows):
-            i = slice(start, start + rows)
-            query, weight = query_BD[i], weight_B[i]
-            scores, products = tile[: len(query)], narrow[: len(query)]
-            torch.mm(query.to(dtype), keys.T, out=products)
-            if mixed:
-                scores.copy_(products)
-            if skip_BS is not None:
-                scores.scatter_(1, skip_BS[i], -torch.inf)
-            shift = torch.amax(scores, 1, out=top_B[i])
-            if own_B is not None:
-                shift = torch.maximum(shift, own_B[i])
-            mass = scores.sub_(shift[:, None]).exp_().sum(1)
-            if own_B is not None:
-                own = torch.exp(own_B[i] - shift)
-                mass += own
-            total += weight @ (mass.log() + shift)
-
-            share = weight / mass
-            if mixed and (wants_query or wants_key):
-                products.copy_(scores)
-            if grad_query is not None:
-                torch.mul(products @ keys, share[:, None], out=grad_query[i])
-            if grad_key is not None:
-                shared = (query * share[:, None]).to(dtype)
+        top_B = torch.full_like(weight_B, -torch.inf)
+        shift_B = top_B.clone() if own_B is None else own_B.clone()
+        mass_B = torch.zeros_like(weight_B) if own_B is None else torch.ones_like(weight_B)
+        for start in range(0, len(query_BD), height):
+            i = slice(start, start + height)
+            query, top, shift, mass, pull = query_BD[i].to(keys.dtype), top_B[i], shift_B[i], mass_B[i], pull_BD[i]
+            for first in range(0, len(keys), width):
+                part = keys[first : first + width]
+                shape = len(query), len(part)
+                products = tile[: len(query) * len(part)].view(shape)
+                scores = wide_tile[: len(query) * len(part)].view(shape)
+                torch.mm(query, part.T, out=products)
                 if mixed:
-                    grad_key += products.T @ shared
-                else:
-                    grad_key.addmm_(products.T, shared)
-            if grad_own is not None:
-                grad_own[i] = share * own
-        ctx.grads = grad_query, grad_key, grad_own
+                    scores.copy_(products)
+                if skip_BS is not None:
+                    at = skip_BS[i] - first
+                    hidden = torch.where((at >= 0) & (at < len(part)), -torch.inf, 0.0).to(scores.dtype)
+                    scores.scatter_add_(1, at.clamp(0, len(part) - 1), hidden)
+                torch.maximum(top, scores.amax(1), out=top)
+                new = torch.maximum(shift, top)
+                fade = torch.exp(shift - new)
+                shift.copy_(new)
+                mass.mul_(fade).add_(scores.sub_(shift[:, None]).exp_().sum(1))
+                if mixed:
+                    products.copy_(scores)
+                if wants_query:
+                    pull.mul_(fade[:, None]).add_(products @ part)
+            if grad_key is not None:
+                shared = (query_BD[i] * (weight_B[i] / mass)[:, None]).to(keys.dtype)
+                grad_key = grad_key.add_(products.T @ shared) if mixed else grad_key.addmm_(products.T, shared)
         ctx.mark_non_differentiable(top_B)
-        return total, top_B
+        share_B = weight_B / mass_B
+        grad_query = pull_BD.mul_(share_B[:, None]) if wants_query else None
+        grad_own = share_B * torch.exp(own_B - shift_B) if own_B is not None and wants_own else None
+        ctx.grads = grad_query, grad_key, grad_own
+        return weight_B @ (mass_B.log() + shift_B), top_B
 
     @staticmethod
     def backward(ctx: Any, *outer: Tensor) -> tuple[Tensor | None, ...]:
@@ -141,8 +142,8 @@ def info_nce(
     L = -mean_i log exp(q_i . p_i / tau) / (exp(q_i . p_i / tau) + sum_k exp(q_i . k / tau)); ln(1 + K) when constant.
 
     `keys_KD`: unit rows, taken without gradient and in their own dtype (a bf16 bank means bf16 products); they may
-    change in place before `backward`. `skip_B`: the row that a query must not meet, e.g. its own in a bank with one row a
-    sample (Wu, Xiong, Yu, Lin, CVPR 2018, eq. 2). Nothing is summed over ranks: the bank is the same on all.
+    change in place before `backward`. `skip_B`: the row that a query must not meet, e.g. its own in a bank with one row
+    a sample (Wu, Xiong, Yu, Lin, CVPR 2018, eq. 2). Nothing is summed over ranks: the bank is the same on all.
     """
     query_BD = _unit(query_BD) / temperature
     own_B = (query_BD * _unit(positive_BD)).sum(1)

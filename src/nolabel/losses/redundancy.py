@@ -17,19 +17,52 @@ from nolabel.losses.precision import wide, without_autocast
 Parts = dict[str, Tensor]
 
 
-def _off_diagonal_power(a_BD: Tensor, b_BD: Tensor) -> Tensor:
-    """sum_{i != j} (A^T B)_ij^2 over the rows of all ranks, by the smaller of two matrices.
+class _Columns(torch.autograd.Function):
+    """sum_{i != j} C_ij^2 of C = A^T B (D, D), summed over ranks: dA = 2 B C^T and dB = 2 A C. B = None stands for A."""
 
-    D x D as it is written. With fewer rows than columns |A^T B|^2 = <A A^T, B B^T>, two N x N matrices; the diagonal,
-    which is then subtracted, cannot hide the rest, for a matrix of rank N < D spreads its power.
+    @staticmethod
+    def forward(ctx: Any, a_BD: Tensor, b_BD: Tensor | None) -> Tensor:
+        c_DD = sum_over_ranks(a_BD.T @ (a_BD if b_BD is None else b_BD)).fill_diagonal_(0)
+        ctx.save_for_backward(a_BD, b_BD, c_DD)
+        return c_DD.square().sum()
+
+    @staticmethod
+    def backward(ctx: Any, *outer: Tensor) -> tuple[Tensor, Tensor | None]:
+        a_BD, b_BD, c_DD = ctx.saved_tensors
+        twice = 2 * sum_over_ranks(outer[0])
+        if b_BD is None:
+            return (a_BD @ c_DD).mul_(2 * twice), None
+        return (b_BD @ c_DD.T).mul_(twice), (a_BD @ c_DD).mul_(twice)
+
+
+class _Rows(torch.autograd.Function):
+    """sum_ij (A^T B)_ij^2 = <L, R> of L = A A^T, R = B B^T (N, N): dA = 2 R A and dB = 2 L B. B = None stands for A."""
+
+    @staticmethod
+    def forward(ctx: Any, a_ND: Tensor, b_ND: Tensor | None) -> Tensor:
+        left_NN = a_ND @ a_ND.T
+        right_NN = left_NN if b_ND is None else b_ND @ b_ND.T
+        ctx.save_for_backward(a_ND, b_ND, left_NN, right_NN)
+        return (left_NN * right_NN).sum()
+
+    @staticmethod
+    def backward(ctx: Any, *outer: Tensor) -> tuple[Tensor, Tensor | None]:
+        a_ND, b_ND, left_NN, right_NN = ctx.saved_tensors
+        twice = 2 * outer[0]
+        if b_ND is None:
+            return (right_NN @ a_ND).mul_(2 * twice), None
+        return (right_NN @ a_ND).mul_(twice), (left_NN @ b_ND).mul_(twice)
+
+
+def _off_diagonal_power(a_BD: Tensor, b_BD: Tensor | None = None) -> Tensor:
+    """sum_{i != j} (A^T B)_ij^2 over the rows of all ranks, by the smaller of two matrices; A^T A without `b_BD`.
+
+    With fewer rows than columns the diagonal is subtracted. It cannot hide the rest: a matrix of rank N < D spreads.
     """
     if len(a_BD) * world() >= a_BD.shape[1]:
-        return sum_over_ranks(a_BD.T @ b_BD).fill_diagonal_(0).square().sum()
-    diagonal_D = sum_over_ranks((a_BD * b_BD).sum(0))
-    all_ND = gather(a_BD)
-    left_BN = a_BD @ all_ND.T
-    right_BN = left_BN if a_BD is b_BD else b_BD @ gather(b_BD).T
-    return sum_over_ranks((left_BN * right_BN).sum()) - diagonal_D.square().sum()
+        return _Columns.apply(a_BD, b_BD)
+    diagonal_D = sum_over_ranks((a_BD * (a_BD if b_BD is None else b_BD)).sum(0))
+    return _Rows.apply(gather(a_BD), None if b_BD is None else gather(b_BD)) - diagonal_D.square().sum()
 
 
 def _centred(x_BD: Tensor) -> Tensor:
@@ -84,7 +117,7 @@ def vicreg(
     for x_BD in (_centred(a_BD), _centred(b_BD)):
         std_D = (sum_over_ranks(x_BD.square().sum(0)) / (rows - 1) + eps).sqrt()
         parts["variance"] = parts["variance"] + F.relu(1 - std_D).mean() / 2
-        parts["covariance"] = parts["covariance"] + _off_diagonal_power(x_BD, x_BD) / ((rows - 1) ** 2 * dim)
+        parts["covariance"] = parts["covariance"] + _off_diagonal_power(x_BD) / ((rows - 1) ** 2 * dim)
     loss = invariance * parts["invariance"] + variance * parts["variance"] + covariance * parts["covariance"]
     return loss, {name: part.detach() for name, part in parts.items()}
 

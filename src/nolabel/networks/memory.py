@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from nolabel.core.dist import gather
 
 BLOCK = {"cpu": 2**21}
-"""scores of one block of a look-up by device type; 2**27 elsewhere"""
+"""scores of one block of a look-up by device type; 2**26 elsewhere"""
 
 
 def _unit_rows(size: int, dim: int, dtype: torch.dtype) -> Tensor:
@@ -22,11 +22,17 @@ def _unit_rows(size: int, dim: int, dtype: torch.dtype) -> Tensor:
 def nearest_rows(z_BD: Tensor, rows_KD: Tensor) -> Tensor:
     """Numbers of the rows with the largest product with each z (B,), by blocks and in the dtype of the rows."""
     z_BD = z_BD.to(rows_KD.dtype)
-    block = max(1, BLOCK.get(z_BD.device.type, 2**27) // len(z_BD))
-    best = [(z_BD @ part.T).max(1) for part in rows_KD.split(block)]
-    value_PB = torch.stack([b.values for b in best])
-    index_PB = torch.stack([b.indices + i * block for i, b in enumerate(best)])
-    return index_PB.gather(0, value_PB.argmax(0, keepdim=True))[0]
+    block = max(1, BLOCK.get(z_BD.device.type, 2**26) // len(z_BD))
+    scores = z_BD.new_empty(len(z_BD) * min(block, len(rows_KD)))
+    best_B = z_BD.new_full((len(z_BD),), -torch.inf)
+    index_B = torch.zeros(len(z_BD), dtype=torch.long, device=z_BD.device)
+    for start in range(0, len(rows_KD), block):
+        part = rows_KD[start : start + block]
+        scores_BP = torch.mm(z_BD, part.T, out=scores[: len(z_BD) * len(part)].view(len(z_BD), len(part)))
+        value_B, found_B = scores_BP.max(1)
+        index_B = torch.where(value_B > best_B, found_B + start, index_B)
+        best_B = torch.maximum(best_B, value_B)
+    return index_B
 
 
 class Queue(nn.Module):

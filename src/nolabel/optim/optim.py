@@ -37,7 +37,7 @@ def optimizer(settings: Optim, parameters: Iterable[nn.Parameter]) -> torch.opti
         case name:
             from timm.optim import create_optimizer_v2, list_optimizers
 
-            if name not in list_optimizers():
-                known = ["adamw", "adam", "sgd", "lars", *list_optimizers()]
+            known = ["adamw", "adam", "sgd", "lars", *map(str, list_optimizers())]
+            if name not in known:
                 raise UserError(f"unknown optimiser '{settings.name}'{nearest(name, known)}")
             return create_optimizer_v2(groups, opt=name, lr=settings.lr)  # type: ignore[arg-type]

@@ -1,7 +1,7 @@
 """Minutes on two CPU cores: the tiny encoders on toyworld, CIFAR-10 or a folder of photographs.
 
-    nolabel train METHOD                                        toyworld
-    nolabel train METHOD --data cifar10/ --minutes 10           CIFAR-10
+nolabel train METHOD                                        toyworld
+nolabel train METHOD --data cifar10/ --minutes 10           CIFAR-10
 """
 
 from nolabel.core import Optim

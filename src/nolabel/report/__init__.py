@@ -3,5 +3,6 @@
 from nolabel.report.compare import write_comparison
 from nolabel.report.page import write_report
 from nolabel.report.pictures import Gallery
+from nolabel.report.tokens import token_pictures
 
-__all__ = ["Gallery", "write_comparison", "write_report"]
+__all__ = ["Gallery", "token_pictures", "write_comparison", "write_report"]

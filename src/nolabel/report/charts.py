@@ -201,7 +201,8 @@ def results_table(head: Sequence[str], rows: Sequence[tuple[Sequence[object], Sc
     for _, item in rows:
         known = [v for v in (*item.values, item.random_init, item.raw_input) if v is not None and math.isfinite(v)]
         high = max(known, default=1.0)
-        full[item.metric] = max(full.get(item.metric, 1.0 if high <= 1 else 0.0), high, 1e-12)
+        whole = 1.0 if high <= 1 else 100.0 if item.sign > 0 and high <= 100 else high  # a share, percent, anything
+        full[item.metric] = max(full.get(item.metric, 0.0), whole, 1e-12)
     numbers = ("value", "random init", "raw input")
     header = [h("th", c, scope="col") for c in head] + [h("th", c, scope="col", class_="n") for c in numbers]
     body = []
@@ -212,7 +213,7 @@ def results_table(head: Sequence[str], rows: Sequence[tuple[Sequence[object], Sc
         for label, value in zip(numbers[1:], (item.random_init, item.raw_input)):
             kind = "n" if item.beats(value) else "n worse"
             line.append(h("td", score(value), class_=kind, data_label=label))
-        body.append(h("tr", *line, h("td", bar(item, full[item.metric]), class_="bars")))
+        body.append(h("tr", *line, h("td", bar(item, full[item.metric]) if item.sign else None, class_="bars")))
     key = [
         h("span", h("i", class_="fill"), "trained"),
         h("span", h("i", class_="init"), "same encoder, untrained"),

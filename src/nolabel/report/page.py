@@ -59,12 +59,12 @@ def _head(record: Record, notes: Sequence[str]) -> Markup:
     on = " · ".join(_called(settings[k]) for k in ("data", "encoder") if settings.get(k))
     facts = {
         "started": _moment(settings.get("started")),
-        "took": _duration(settings),
+        "took": _duration(record),
         "steps": number(record.metrics[-1]["x"]) if record.metrics else None,
         "epochs": settings.get("epochs"),
         "batch": settings.get("batch"),
         "seed": settings.get("seed"),
-        "machine": settings.get("machine"),
+        "machine": _machine(settings.get("machine")),
     }
     found = [h("li", h("b", "Warning: "), text, class_="warn") for text in record.troubles + findings(record)]
     found += [h("li", note) for note in notes]
@@ -86,7 +86,8 @@ def _head(record: Record, notes: Sequence[str]) -> Markup:
 def findings(record: Record) -> list[str]:
     """What an engineer should not miss, in sentences: no gain, collapse, a loss that broke, a device that waits."""
     out = []
-    for item in scores(record.results):
+    leading = {item.key[:3]: item for item in reversed(scores(record.results))}  # the first metric of each protocol
+    for item in reversed(leading.values()):
         for baseline, value in (("the untrained encoder", item.random_init), ("the raw input", item.raw_input)):
             if not item.beats(value):
                 what = " ".join(part for part in (item.key[0], item.key[3], "on", item.key[1]) if part)
@@ -149,6 +150,8 @@ def _curve(metrics: list[Row], name: str) -> Markup:
     options: dict[str, Any] = {}
     if name == "feature_std":
         options = {"guide": (1.0, "1 = healthy"), "danger": COLLAPSED, "zero": True}
+    elif name.startswith("knn") and np.nanmax(series(metrics, name)[1], initial=0) > 1:
+        options = {"show": lambda percent: f"{percent:.3g} %"}
     elif name == "wait":
         options = {"zero": True, "show": lambda share: f"{100 * share:.3g} %"}
     elif name in ("lr", "samples_per_s", "effective_rank"):
@@ -232,7 +235,7 @@ def _called(value: Any) -> str:
 def _moment(value: Any) -> str | None:
     """A time stamp, in seconds or ISO 8601, to the minute."""
     when = _time(value)
-    return when.strftime("%Y-%m-%d %H:%M") if when else (str(value) if value else None)
+    return when.strftime("%Y-%m-%d %H:%M %Z").strip() if when else (str(value) if value else None)
 
 
 def _time(value: Any) -> datetime | None:
@@ -242,13 +245,21 @@ def _time(value: Any) -> datetime | None:
         return None
 
 
-def _duration(settings: Row) -> str | None:
-    """From "started" to "finished", else "minutes"."""
-    start, stop = _time(settings.get("started")), _time(settings.get("finished"))
-    minutes = settings.get("minutes")
+def _machine(value: Any) -> str | None:
+    """The accelerator where there is one."""
+    if not isinstance(value, dict):
+        return str(value) if value else None
+    return _plain(value.get("gpu") or {k: v for k, v in value.items() if v is not None})
+
+
+def _duration(record: Record) -> str | None:
+    """From "started" to "finished", else the seconds of the last log line."""
+    start, stop = _time(record.settings.get("started")), _time(record.settings.get("finished"))
+    _, seconds = series(record.metrics, "seconds")
+    minutes = seconds[-1] / 60 if len(seconds) and np.isfinite(seconds[-1]) else None
     if start and stop and (start.tzinfo is None) == (stop.tzinfo is None):
         minutes = (stop - start).total_seconds() / 60
-    if not isinstance(minutes, int | float):
+    if minutes is None:
         return None
     if minutes < 1:
         return f"{60 * minutes:.0f} s"

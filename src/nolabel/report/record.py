@@ -2,6 +2,7 @@
 
 import json
 import math
+import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,7 +12,8 @@ import numpy as np
 
 Row = dict[str, Any]
 
-_LOWER_IS_BETTER = ("error", "loss", "rmse", "mse", "mae", "perplexity", "distance", "nll", "eer", "wer")
+_HIGHER = re.compile(r"top|acc|m?ap\b|m?iou|auc|f1|r2|nmi|ari|precision|recall|psnr|ssim|score|pearson|spearman")
+_LOWER = re.compile(r"error|loss|rmse|mse|mae|abs_?rel|perplexity|distance|nll|[ew]er\b")
 
 
 @dataclass(frozen=True)
@@ -46,12 +48,13 @@ class Score:
 
     @property
     def sign(self) -> int:
-        """1 where more is better, -1 where less is."""
-        return -1 if any(word in self.metric.lower().split("_") for word in _LOWER_IS_BETTER) else 1
+        """1 where more is better, -1 where less is, 0 for what only describes the features (their std, their rank)."""
+        name = self.metric.lower()
+        return -1 if _LOWER.match(name) else int(_HIGHER.match(name) is not None)
 
     def beats(self, other: float | None) -> bool:
-        """Whether the mean is better than a baseline; True where there is none."""
-        return other is None or self.sign * (self.mean - other) > 0
+        """Whether the mean is better than a baseline; True where there is none or no better."""
+        return other is None or self.sign == 0 or self.sign * (self.mean - other) > 0
 
 
 def read_record(folder: Path) -> Record:
@@ -61,11 +64,18 @@ def read_record(folder: Path) -> Record:
     results = _read_json(folder / "results.json", troubles)
     rows = results if isinstance(results, list) else []
     return Record(
-        settings if isinstance(settings, dict) else {},
+        _raised(settings) if isinstance(settings, dict) else {},
         read_metrics(folder / "metrics.jsonl"),
         [r for r in rows if isinstance(r, dict) and _real(r.get("value")) is not None],
         troubles,
     )
+
+
+def _raised(settings: Row) -> Row:
+    """The groups "settings" and "about" of run.json dissolved: their entries stand beside the others."""
+    groups = [settings[k] for k in ("settings", "about") if isinstance(settings.get(k), dict)]
+    rest = {k: v for k, v in settings.items() if not any(v is g for g in groups)}
+    return {**rest, **{k: v for g in groups for k, v in g.items()}}
 
 
 def _read_json(path: Path, troubles: list[str]) -> Any:
@@ -116,7 +126,7 @@ def _real(value: Any) -> float | None:
 
 def names(metrics: Iterable[Row]) -> list[str]:
     """The logged scalars in order of appearance."""
-    counters = {"x", "step", "steps", "epoch", "stage", "time"}
+    counters = {"x", "step", "steps", "epoch", "stage", "time", "seconds"}
     seen = dict.fromkeys(k for row in metrics for k, v in row.items() if _real(v) is not None)
     return [k for k in seen if k not in counters]
 

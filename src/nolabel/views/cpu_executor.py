@@ -53,14 +53,14 @@ class _Outputs:
     """Arrays that are used again once no tensor looks at them: fresh memory costs as much time as the views in it."""
 
     def __init__(self, most: int) -> None:
-        self.most, self.arrays, self.lock = most, list[np.ndarray](), threading.Lock()
+        self.most, self.lock, self.arrays = most, threading.Lock(), [np.empty(0, np.float32)]
+        self.idle = sys.getrefcount(self.arrays[0])  # every tensor made from an array adds a reference
 
     def empty(self, shape: tuple[int, ...]) -> np.ndarray:
         """A float32 array with undefined contents."""
         with self.lock:
             for i in range(len(self.arrays)):
-                # two references: the list's and getrefcount's own; a tensor made from the array holds a third
-                if self.arrays[i].shape == shape and sys.getrefcount(self.arrays[i]) == 2:
+                if self.arrays[i].shape == shape and sys.getrefcount(self.arrays[i]) == self.idle:
                     self.arrays.append(self.arrays.pop(i))
                     return self.arrays[-1]
             self.arrays = [*self.arrays, np.empty(shape, np.float32)][-self.most :]

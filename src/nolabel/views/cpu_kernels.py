@@ -1,11 +1,12 @@
 """What `cpu_executor` runs for each view, compiled by numba and kept on disk.
 
 Inner loops go over contiguous memory without branches, so that LLVM vectorises them. It cannot do so for the horizontal
-half of resampling, which reads from anywhere in a row. There four channels make one vector, and two small pieces of LLVM
-code, `_widen` and `_filter`, move a pixel an instruction.
+half of resampling, which reads from anywhere in a row: there four channels make one vector, and two small pieces of
+LLVM code, `_widen` and `_filter`, move a pixel an instruction.
 
-Legend: C channels, P = C rounded up to 4, H x W pixels of the image, S x S of the view, K taps of the resampling filter.
-Pixels are floats in [0, 255] and channels separate planes, until the last step writes normalised channels side by side.
+Legend: B images, N views, C channels, H x W pixels of the image, S x S of the view, K taps of a resampling filter.
+Pixels are floats in [0, 255] and channels are separate planes, until the last step writes normalised channels side by
+side.
 """
 
 import math
@@ -27,14 +28,15 @@ _FLOAT, _FLOATS, _BYTES = ir.FloatType(), ir.VectorType(ir.FloatType(), 4), ir.V
 
 @nb.njit(nogil=True, fastmath=True, cache=True)
 def render(bytes_, shape, start, stop, box, flip, order, jitter, gray, sigma, solarize, cubic, scale_C, shift_C, out):
-    """Views start to stop of the images `bytes_` (of `shape` (B, H, W, C), flat, uint8) into out (N, S, S, C) float32.
+    """Views number `start` to `stop` into out (N, S, S, C) float32.
 
-    `box` to `solarize` are the columns of `Draws`. Pixels become scale * pixel / 1 + shift, channel by channel.
+    `bytes_` are the images, flat, and `shape` their (B, H, W, C); `box` to `solarize` are the columns of `Draws`;
+    a channel's pixels become scale * pixel + shift.
     """
     count, height, width, channels = shape
     size = out.shape[1]
     lanes = -(-channels // 4) * 4
-    most = int(math.ceil(4.0 * max(1.0, max(height, width) / size)))  # taps of the bicubic filter
+    most = math.ceil(4.0 * max(1.0, max(height, width) / size))  # taps of the bicubic filter
     first_x, first_y = np.empty(size, np.int64), np.empty(size, np.int64)
     weight_x, weight_y = np.empty((size, most), np.float32), np.empty((size, most), np.float32)
     # zeros: a tap beyond the box has weight 0, and what it reads must be finite
@@ -49,8 +51,19 @@ def render(bytes_, shape, start, stop, box, flip, order, jitter, gray, sigma, so
         corner = ((n % count * height + top) * width + left) * channels
         for lane in range(0, lanes, 4):
             _filter_rows(
-                bytes_, corner + lane, width * channels, w, h, channels, min(4, channels - lane), line,
-                first_x, weight_x.reshape(-1), taps_x, rows[lane].reshape(-1), rows[0].size,
+                bytes_,
+                corner + lane,
+                width * channels,
+                w,
+                h,
+                channels,
+                min(4, channels - lane),
+                line,
+                first_x,
+                weight_x.reshape(-1),
+                taps_x,
+                rows[lane].reshape(-1),
+                rows[0].size,
             )
         for c in range(channels):
             _filter_columns(rows[c], first_y, weight_y, taps_y, planes[c])
@@ -73,13 +86,15 @@ def render(bytes_, shape, start, stop, box, flip, order, jitter, gray, sigma, so
 
 @_inner
 def _taps(length, size, flip, cubic, first_S, weight_SK):
-    """Filter of Pillow's antialiased resampling of `length` pixels to `size`: output o is the weighted sum of the `taps`
-    pixels from first[o] on. Returns taps."""
+    """Pillow's antialiased resampling of `length` pixels to S; returns the number of taps.
+
+    Pixel o of the view is the sum over t of weight[o, t] times pixel first[o] + t of the box.
+    """
     scale = np.float32(length) / np.float32(size)
     stretch = max(scale, _1)
     support = (_2 if cubic else _1) * stretch
     shrink = _1 / stretch
-    taps = int(math.ceil(_2 * support))
+    taps = math.ceil(_2 * support)
     for o in range(size):
         center = (np.float32(o) + _HALF) * scale
         first = max(0, int(center - support + _HALF))
@@ -284,7 +299,7 @@ def _blur(plane_YX, sigma, kernel, padded, across_YX):
     """Gaussian blur with reflected borders: columns into `across`, then its rows back; two neighbours a pass."""
     size = len(plane_YX)
     last = size - 1
-    radius = min(int(math.ceil(_3 * sigma)), last)
+    radius = min(math.ceil(_3 * sigma), last)
     total = _0
     for q in range(radius + 1):
         kernel[q] = math.exp(-_HALF * (np.float32(q) / sigma) ** 2)

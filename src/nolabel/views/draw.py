@@ -1,7 +1,7 @@
 """The random parameters of image views, drawn in torch for a whole batch before any pixel is touched.
 
-Drawing apart from rendering is what lets two executors give the same picture. What was not drawn is written as the value
-that changes nothing (factor 1, shift 0, sigma 0), so an executor needs no further flags.
+Drawing apart from rendering is what lets two executors give the same picture. What was not drawn is written as the
+value that changes nothing (factor 1, shift 0, sigma 0), so an executor needs no further flags.
 """
 
 import itertools
@@ -35,7 +35,7 @@ class Draws(NamedTuple):
     order: Tensor
     """order of the colour operations (N, 4) int32: a permutation of BRIGHTNESS, CONTRAST, SATURATION, HUE"""
     jitter: Tensor
-    """(N, 4) float32: factors of brightness, contrast, saturation, and shift of hue in turns; (1, 1, 1, 0) where none"""
+    """factors of brightness, contrast, saturation, and shift of hue in turns (N, 4) float32; (1, 1, 1, 0) where none"""
     gray: Tensor
     """(N,) bool"""
     sigma: Tensor
@@ -90,7 +90,7 @@ def _between(u: Tensor, low: float, high: float) -> Tensor:
 
 
 def _happens(u: Tensor, probabilities: list[float]) -> Tensor:
-    """One probability for each equal part of u (N,). Compared part by part, for a tensor of them would wait for a GPU."""
+    """u (N,) below its probability; one for each equal part of u. Part by part: copying them to a GPU would wait for it."""
     if len(set(probabilities)) == 1:
         return u < probabilities[0]
     return torch.cat([part < p for part, p in zip(u.chunk(len(probabilities)), probabilities)])

@@ -15,8 +15,8 @@ executors with the same meaning: `cpu_executor` (one view at a time through the 
 (batched) on every other device.
 """
 
-from dataclasses import dataclass, replace
-from typing import Literal
+from dataclasses import dataclass, fields, replace
+from typing import Any, Literal
 
 import torch
 import torch.nn.functional as F
@@ -99,22 +99,9 @@ class TwoViews:
         return {**_others(batch), "a": a, "b": b}
 
     def each(self) -> list[OneView]:
-        """How either view is made."""
+        """How `a` and `b` are made."""
         brightness, contrast, saturation, hue = (self.strength * s for s in self.jitter)
-        view = OneView(
-            size=self.size,
-            scale=self.scale,
-            ratio=self.ratio,
-            flip=self.flip,
-            jitter=(brightness, contrast, saturation, hue),
-            jitter_p=self.jitter_p,
-            gray=self.gray,
-            blur_sigma=self.blur_sigma,
-            interpolation=self.interpolation,
-            mean=self.mean,
-            std=self.std,
-        )
-        return [replace(view, blur=self.blur[i], solarize=self.solarize[i]) for i in range(2)]
+        return _each(self, 2, jitter=(brightness, contrast, saturation, hue))
 
 
 @dataclass(frozen=True)
@@ -155,26 +142,17 @@ class MultiCrop:
 
     def each(self) -> list[OneView]:
         """How the first large, the second large and a small crop are made."""
-        view = OneView(
-            size=self.size,
-            scale=self.scale,
-            ratio=self.ratio,
-            flip=self.flip,
-            jitter=self.jitter,
-            jitter_p=self.jitter_p,
-            gray=self.gray,
-            blur_sigma=self.blur_sigma,
-            interpolation=self.interpolation,
-            mean=self.mean,
-            std=self.std,
-        )
-        first, second, local = (replace(view, blur=self.blur[i], solarize=self.solarize[i]) for i in range(3))
+        first, second, local = _each(self, 3)
         return [first, second, replace(local, size=self.local_size, scale=self.local_scale)]
 
 
-def render(
-    image_BHWC: Tensor, views: list[OneView], rng: torch.Generator, executor: Executor | None = None
-) -> Tensor:
+def _each(recipe: TwoViews | MultiCrop, count: int, **changes: Any) -> list[OneView]:
+    """The single views of a recipe: alike in all that it shares with `OneView`, but blurred and solarised by turns."""
+    shared = {f.name: getattr(recipe, f.name) for f in fields(OneView) if hasattr(recipe, f.name)} | changes
+    return [OneView(**shared | {"blur": recipe.blur[i], "solarize": recipe.solarize[i]}) for i in range(count)]
+
+
+def render(image_BHWC: Tensor, views: list[OneView], rng: torch.Generator, executor: Executor | None = None) -> Tensor:
     """Views of one size of every image: uint8 (B, H, W, C) -> float32 (V, B, C, size, size).
 
     Without `executor` numba serves the CPU and torch every other device.
@@ -215,9 +193,7 @@ def plain(
     return (x * scale_C11 - shift_C11).contiguous(memory_format=torch.channels_last)
 
 
-def to_uint8(
-    x_BCHW: Tensor, mean: tuple[float, ...] = IMAGENET_MEAN, std: tuple[float, ...] = IMAGENET_STD
-) -> Tensor:
+def to_uint8(x_BCHW: Tensor, mean: tuple[float, ...] = IMAGENET_MEAN, std: tuple[float, ...] = IMAGENET_STD) -> Tensor:
     """Undo the normalisation for pictures: float (B, C, H, W) -> uint8 (B, H, W, C), values outside [0, 1] clipped."""
     mean, std = channel_stats(mean, std, x_BCHW.shape[1])
     x_BHWC = x_BCHW.detach().float().permute(0, 2, 3, 1)

@@ -8,6 +8,7 @@ import math
 from fractions import Fraction
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 Grid = tuple[int, int]
@@ -43,7 +44,7 @@ def cell_mask(
 ) -> Tensor:
     """Hide square cells of `cell` x `cell` tokens (SimMIM, Xie et al. 2022) -> bool (B, h, w).
 
-    Exactly ceil(ratio * cells) cells are hidden in every sample. Raises ValueError where the cells do not fill the grid.
+    Every sample hides exactly ceil(ratio * cells) of them. Raises ValueError where the cells do not fill the grid.
     """
     rows, columns = grid[0] // cell, grid[1] // cell
     if (rows * cell, columns * cell) != tuple(grid):
@@ -69,16 +70,16 @@ def block_mask(
     """Hide rectangles until `target` tokens are hidden (BEiT, Bao et al. 2022; iBOT; DINOv2) -> bool (B, h, w).
 
     A rectangle's area is uniform between `min_block` and what is still missing (at most `max_block`), its height / width
-    log-uniform in `aspect`. One that adds nothing or too much is drawn again, up to `tries` times in a row; so a sample
-    may end below its target, never above. `exact` then tops it up, beside the blocks first. `target` may be a tensor
-    (B,) with a number for each sample. All samples are made at once; none that takes more than 12 * `tries` draws of
-    rectangles gets further ones.
+    log-uniform in `aspect`. One that adds nothing or too much is drawn again, up to `tries` times in a row, so a sample
+    may end below its target, never above; `exact` then tops it up, beside the blocks first. `target` may be a tensor
+    (B,), one number a sample. All samples are made at once, each from 12 * `tries` rectangles at most.
     """
     device = torch.device(device) if device is not None else (rng.device if rng else torch.device("cpu"))
     rows, columns = grid
     y, x = torch.arange(rows, device=device)[:, None], torch.arange(columns, device=device)
     mask = torch.zeros(batch, rows, columns, dtype=torch.bool, device=device)
-    missing = torch.as_tensor(target, device=device).expand(batch).clamp(max=rows * columns)
+    missing = target if isinstance(target, Tensor) else torch.full((batch,), target, device=device)
+    missing = missing.clamp(max=rows * columns)
     failures = torch.zeros_like(missing)
     low, high = math.log(aspect[0]), math.log(aspect[1])
     for _ in range(12 * tries):
@@ -104,7 +105,7 @@ def block_mask(
 
 def _top_up(mask_Bhw: Tensor, missing_B: Tensor, rng: torch.Generator | None) -> Tensor:
     """Hide `missing` more tokens of each sample, in random order, neighbours of hidden ones before all others."""
-    grown = torch.nn.functional.max_pool2d(mask_Bhw[:, None].float(), 3, 1, 1)[:, 0]
+    grown = F.max_pool2d(mask_Bhw[:, None].float(), 3, 1, 1)[:, 0]
     noise = _noise(tuple(mask_Bhw.shape), rng, mask_Bhw.device)
     score = torch.where(mask_Bhw, -1.0, grown + noise).flatten(1)
     rank = score.argsort(1, descending=True).argsort(1).view_as(mask_Bhw)
@@ -113,7 +114,7 @@ def _top_up(mask_Bhw: Tensor, missing_B: Tensor, rng: torch.Generator | None) ->
 
 def mask_indices(mask_BL: Tensor, hidden: int) -> Indices:
     """A bool mask (B, L) or (B, h, w) with exactly `hidden` True in each row -> keep (B, K), hide (B, M)."""
-    order = mask_BL.flatten(1).byte().argsort(1, stable=True)
+    order = mask_BL.flatten(1).byte().argsort(dim=1, stable=True)
     kept = order.shape[1] - hidden
     return order[:, :kept], order[:, kept:]
 

@@ -30,7 +30,12 @@ class BYOL(Method):
     predictor: bool = True
     """False collapses: for demonstration"""
     views: TwoViews = TwoViews(
-        size=224, strength=1.0, jitter=(0.4, 0.4, 0.2, 0.1), blur=(1.0, 0.1), solarize=(0.0, 0.2), interpolation="bicubic"
+        size=224,
+        strength=1.0,
+        jitter=(0.4, 0.4, 0.2, 0.1),
+        blur=(1.0, 0.1),
+        solarize=(0.0, 0.2),
+        interpolation="bicubic",
     )
     optim: Optim = Optim("lars", lr=0.2, weight_decay=1.5e-6, warmup_epochs=10)
 

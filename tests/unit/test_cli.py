@@ -1,0 +1,180 @@
+"""The command as a user meets it: its own process, real files, every slip answered in one line with exit code 2."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+
+def nolabel(*argv, cwd, code=0, **env):
+    done = subprocess.run(
+        [sys.executable, "-m", "nolabel.cli", *map(str, argv)],
+        cwd=cwd,
+        capture_output=True,
+        text=True,
+        timeout=240,
+        env={**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": "", **env},
+    )
+    assert done.returncode == code, done.stderr
+    assert "Traceback" not in done.stderr
+    return done
+
+
+def slip(*argv, cwd, code=2):
+    """The one line that a slip is answered with."""
+    lines = nolabel(*argv, cwd=cwd, code=code).stderr.strip().splitlines()
+    assert len(lines) == 1, lines
+    return lines[0]
+
+
+@pytest.fixture(scope="module")
+def photos(tmp_path_factory):
+    """120 small pictures of two kinds, in two folders."""
+    folder = tmp_path_factory.mktemp("data") / "photos"
+    rng = np.random.default_rng(0)
+    for kind, colour in (("cold", 40), ("warm", 200)):
+        (folder / kind).mkdir(parents=True)
+        for i in range(60):
+            base = rng.integers(0, 50, (24, 24, 3)) + np.array([colour, 100, 240 - colour])
+            Image.fromarray(base.clip(0, 255).astype(np.uint8)).save(folder / kind / f"{i}.png")
+    return folder
+
+
+SHORT = ("--epochs", "2", "--batch", "32", "--log-every", "2")
+
+
+@pytest.fixture(scope="module")
+def trained(photos, tmp_path_factory):
+    place = tmp_path_factory.mktemp("place")
+    nolabel("train", "simclr", "--data", photos, *SHORT, "--dir", "runs/a", cwd=place)
+    return place
+
+
+def test_a_run_leaves_what_it_promises(trained):
+    folder = trained / "runs/a"
+    for name in ("run.json", "metrics.jsonl", "results.json", "report.html", "encoder.safetensors", "encoder.json"):
+        assert (folder / name).stat().st_size > 0, name
+    assert list((folder / "tensorboard").glob("events*")) and list((folder / "checkpoints").glob("*.pt"))
+    rows = json.loads((folder / "results.json").read_text())
+    for protocol in ("knn", "linear"):
+        row = next(r for r in rows if r["protocol"] == protocol)
+        assert {"protocol", "data", "split", "metric", "value", "random_init", "raw_input", "seed"} <= set(row)
+        assert all(0 <= row[k] <= 100 for k in ("value", "random_init", "raw_input"))
+    lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    assert {"step", "loss", "lr", "samples_per_s", "wait", "feature_std", "effective_rank"} <= set(lines[-1])
+    assert [line["step"] for line in lines] == [2, 4, 6]
+
+
+def test_embed_in_both_formats_gives_the_encoders_features(trained, photos):
+    import pyarrow.parquet as pq
+
+    nolabel("embed", "runs/a", "--out", "f.npy", cwd=trained)
+    nolabel("embed", "runs/a", "--data", photos, "--out", "f.parquet", cwd=trained)
+    x, table = np.load(trained / "f.npy"), pq.read_table(trained / "f.parquet")
+    assert x.shape == (len(table), 128) and x.dtype == np.float32
+    assert np.allclose(np.array(table["feature"].to_pylist()), x, atol=1e-2)
+    assert set(table["label"].to_pylist()) == {0, 1} and table["name"][0].as_py().endswith(".png")
+
+
+def test_export_loads_elsewhere(trained):
+    import nolabel as nl
+
+    run = nl.load(trained / "runs/a")
+    nolabel("export", "runs/a", "--to", "out/e.pt", cwd=trained)
+    state = torch.load(trained / "out/e.pt", weights_only=True)
+    assert set(state) == set(run.encoder.state_dict())
+    line = slip("export", "runs/a", "--to", "out/e.zip", cwd=trained)
+    assert ".safetensors, .pt or .onnx" in line
+
+
+def test_onnx_gives_the_same_features(trained):
+    runtime = pytest.importorskip("onnxruntime", reason="onnxruntime is an extra")
+    pytest.importorskip("onnxscript", reason="onnxscript is an extra")
+    import nolabel as nl
+
+    nolabel("export", "runs/a", "--to", "out/e.onnx", cwd=trained)
+    x = torch.randn(5, 3, 24, 24)
+    session = runtime.InferenceSession(str(trained / "out/e.onnx"), providers=["CPUExecutionProvider"])
+    (ours,) = session.run(None, {"image": x.numpy()})
+    with torch.no_grad():
+        assert np.allclose(ours, nl.load(trained / "runs/a").encoder(x).numpy(), atol=1e-4)
+
+
+def test_eval_on_other_data_adds_rows(trained, photos):
+    nolabel("eval", "runs/a", "--data", photos / ".." / "photos", "--protocols", "knn", cwd=trained)
+    rows = json.loads((trained / "runs/a/results.json").read_text())
+    assert len([r for r in rows if r["protocol"] == "knn"]) >= 2
+    assert len([r for r in rows if r["protocol"] == "linear"]) >= 1
+
+
+def test_methods_as_json():
+    done = nolabel("methods", "--json", cwd=".")
+    entries = {e["name"]: e for e in json.loads(done.stdout)}
+    assert {"simclr", "dino", "mae", "rotation"} <= set(entries)
+    assert entries["dino"]["arxiv"] == "2104.14294" and entries["mae"]["modalities"] == ["any"]
+
+
+def test_slips_are_answered_in_one_line(photos, trained, tmp_path):
+    assert "did you mean 'simclr'" in slip("train", "simcrl", cwd=tmp_path)
+    assert "did you mean 'train'" in slip("trian", "simclr", cwd=tmp_path)
+    assert "--temperature" in slip("train", "simclr", "--temprature", "0.5", cwd=tmp_path)
+    assert "resnet18" in slip("train", "simclr", "--data", photos, "--encoder", "resnet81", "--size", "32", cwd=tmp_path)
+    assert "toyworld" in slip("train", "simclr", "--data", "toywrld", cwd=tmp_path)
+    assert "nowhere" in slip("train", "simclr", "--data", tmp_path / "nowhere", cwd=tmp_path)
+    (tmp_path / "empty").mkdir()
+    assert "empty" in slip("train", "simclr", "--data", tmp_path / "empty", cwd=tmp_path)
+    assert "batch" in slip("train", "simclr", "--data", photos, "--batch", "4096", "--epochs", "1", cwd=tmp_path)
+    assert "epochs" in slip("train", "simclr", "--epochs", "three", cwd=tmp_path)
+    assert "tiny_tokens" in slip("train", "mae", "--data", photos, "--encoder", "tiny", "--epochs", "1", cwd=tmp_path)
+    assert "run of simclr" in slip("train", "dino", "--data", photos, "--dir", trained / "runs/a", cwd=tmp_path)
+    assert "resume" in slip("train", "simclr", "--data", photos, "--dir", trained / "runs/a", cwd=tmp_path)
+    assert "no run" in slip("resume", tmp_path / "empty", cwd=tmp_path)
+    assert "did you mean 'a'" in slip("eval", trained / "runs/aa", cwd=tmp_path)
+    (tmp_path / "file").touch()
+    assert "--dir" in slip("train", "simclr", "--data", photos, "--epochs", "1", "--dir", tmp_path / "file/x", cwd=tmp_path)
+
+
+def test_ctrl_c_writes_a_checkpoint_and_resume_ends_bitwise_alike(photos, tmp_path):
+    base = ["train", "simclr", "--data", photos, "--epochs", "12", "--batch", "32", "--log-every", "1", "--no-report"]
+    base += ["--evaluate", "--precision", "fp32"]
+    nolabel(*base, "--dir", "whole", cwd=tmp_path)
+    process = subprocess.Popen(
+        [sys.executable, "-m", "nolabel.cli", *map(str, base), "--dir", "cut"],
+        cwd=tmp_path,
+        stderr=subprocess.PIPE,
+        stdout=subprocess.DEVNULL,
+        text=True,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+    )
+    metrics = tmp_path / "cut/metrics.jsonl"
+    limit = time.monotonic() + 120
+    while time.monotonic() < limit and (not metrics.exists() or len(metrics.read_text().splitlines()) < 3):
+        time.sleep(0.02)
+    process.send_signal(signal.SIGINT)
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == 130, err
+    assert "checkpoint" in err and "Traceback" not in err
+    nolabel("resume", "cut", cwd=tmp_path)
+    from safetensors.torch import load_file
+
+    whole, cut = (load_file(tmp_path / run / "encoder.safetensors") for run in ("whole", "cut"))
+    assert all(torch.equal(whole[k], cut[k]) for k in whole)
+    steps = [json.loads(line)["step"] for line in (tmp_path / "cut/metrics.jsonl").read_text().splitlines()]
+    assert steps == sorted(set(steps))
+
+
+def test_help_is_quick(tmp_path):
+    for argv, limit in ((["--help"], 0.4), (["methods"], 0.6)):
+        took = []
+        for _ in range(3):
+            start = time.perf_counter()
+            nolabel(*argv, cwd=tmp_path)
+            took.append(time.perf_counter() - start)
+        assert min(took) < 2 * limit, took  # twice: the machine that runs the tests may be busy
