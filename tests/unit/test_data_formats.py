@@ -13,6 +13,7 @@ from PIL import Image
 from nolabel.core import UserError
 from nolabel.data import open_data
 from nolabel.data.files import expand
+from nolabel.data.listing import number
 from nolabel.data.size import stored_size
 from tests.unit.data_files import CLASSES, encode, jpeg, pixels, write_folder, write_parquet, write_tar
 
@@ -98,7 +99,6 @@ def test_strange_names_and_links(tmp_path):
     ]
     assert train.classes == ("cat", "dog", "emu")
     assert dict(train.skipped) == {"cat/pipe.jpg": "not a regular file", "dog/gone.jpg": "No such file or directory"}
-    assert "2 of 6 files cannot be used" in data.notes
 
 
 def test_unreadable_subfolder_is_named(tmp_path, monkeypatch):
@@ -375,6 +375,22 @@ def test_options_are_checked(tmp_path):
     for options in ({"cache": "sometimes"}, {"channels": 2}):
         with pytest.raises(UserError):
             opened("pets", **options)
+
+
+@pytest.mark.parametrize(
+    ("labels", "names", "want", "classes"),
+    [
+        ([0, 2, None, -1], (), [0, 2, -1, -1], ("0", "1", "2")),
+        ([0, 2], ("a",), [0, 2], ("a", "1", "2")),
+        (["b", "a", None], (), [1, 0, -1], ("a", "b")),
+        (["b", "z"], ("b", "a"), [0, -1], ("b", "a")),
+        ([10**12, 7, None, -1], (), [1, 0, -1, -1], ("7", "1000000000000")),
+        ([None, None], (), [-1, -1], ()),
+    ],
+)
+def test_labels_are_numbered(labels, names, want, classes):
+    values, found = number(labels, names)
+    assert values.tolist() == want and found == classes and values.dtype == torch.int64
 
 
 # sizes and splits

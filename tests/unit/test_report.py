@@ -269,7 +269,7 @@ def test_markup_escapes_unless_told():
     made = h("p", "<", Markup("<b></b>"), None, ["&"], class_='"', title=None)
     assert made == '<p class="&quot;">&lt;<b></b>&amp;</p>'
     assert [number(v) for v in (0.12345, 1234.5, 3.0, 1e-5, float("nan"))] == [
-        "0.1235", "1,234", "3", "1.00e-5", "not finite"]  # fmt: skip
+        "0.1235", "1,234", "3", "1e-5", "not finite"]  # fmt: skip
 
 
 def test_a_failed_write_keeps_the_old_page(tmp_path):

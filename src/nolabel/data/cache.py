@@ -78,6 +78,19 @@ def cached(name: str, identity: str, column: Column, progress: Progress) -> Cach
     return found
 
 
+def keep(path: Path, text: str) -> None:
+    """Write a small file so that it is whole or absent. Raises OSError where that fails."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, work = tempfile.mkstemp(prefix=f"{path.name}.tmp-", dir=path.parent)
+    try:
+        with open(handle, "w") as file:
+            file.write(text)
+        os.replace(work, path)
+    except BaseException:
+        os.unlink(work)
+        raise
+
+
 def _read(entry: Path) -> Cached | None:
     """The entry, or None where it is absent or not whole."""
     try:

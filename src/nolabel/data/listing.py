@@ -7,7 +7,6 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from nolabel.core import UserError
 from nolabel.data.columns import Column, Store
 from nolabel.data.split import Blocks
 
@@ -84,16 +83,19 @@ def _align(train: Listing, test: Listing) -> None:
 
 
 def number(labels: Sequence[object], classes: Iterable[str] = ()) -> tuple[Tensor, tuple[str, ...]]:
-    """Labels as found (numbers, names, None) -> (N,) int64 with -1 for none, and the names of the classes."""
+    """Labels as found (numbers, names, None) -> (N,) int64 with -1 for none, and the names of the classes.
+
+    Numbers are kept and named by `classes` as far as these go, unless they are too wide to be a count of classes: then
+    the distinct ones are the classes. Names are numbered in the order of `classes`, or else in that of the alphabet.
+    """
     classes = tuple(classes)
-    known = [label for label in labels if label is not None]
+    known = {label for label in labels if label is not None}
     if all(isinstance(label, int) for label in known):
-        values = [-1 if label is None else int(label) for label in labels]  # type: ignore[call-overload]
-        most = max(values, default=-1)
-        if classes and most >= len(classes):
-            raise UserError(f"label {most} has no name: the data names {len(classes)} classes; mend labels or names")
-        return torch.tensor(values, dtype=torch.int64), classes or tuple(map(str, range(most + 1)))
-    classes = classes or tuple(sorted({str(label) for label in known}))
+        most = max(known, default=-1)  # type: ignore[type-var]
+        if most < max(len(classes), 1000 + 2 * len(labels)):  # type: ignore[operator]
+            values = [label if isinstance(label, int) and label >= 0 else -1 for label in labels]
+            return torch.tensor(values), (*classes, *map(str, range(len(classes), most + 1)))  # type: ignore[operator]
+        classes = tuple(map(str, sorted(label for label in known if label >= 0)))  # type: ignore[operator, type-var]
+    classes = classes or tuple(sorted(map(str, known)))
     place = {name: i for i, name in enumerate(classes)}
-    values = [place.get(str(label), -1) for label in labels]
-    return torch.tensor(values, dtype=torch.int64), classes
+    return torch.tensor([place.get(str(label), -1) for label in labels]), classes

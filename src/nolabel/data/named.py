@@ -18,13 +18,15 @@ _TRAIN, _TEST = ("train", "trainval"), ("test", "val")
 
 
 def names() -> dict[str, type]:
-    """Every data set of torchvision that can be made from (root, download) and perhaps train or split, by name."""
+    """The data sets of torchvision that can be made from root, download and perhaps train or split, by name."""
     from torchvision import datasets
 
     able = {}
     for name in datasets.__all__:
         kind = getattr(datasets, name)
-        if inspect.isclass(kind) and {"root", "download"} <= set(inspect.signature(kind).parameters):
+        parameters = inspect.signature(kind).parameters
+        needed = {p.name for p in parameters.values() if p.default is p.empty and p.kind is p.POSITIONAL_OR_KEYWORD}
+        if {"root", "download"} <= set(parameters) and needed <= {"root", "split"}:
             able[name.lower()] = kind
     return able
 
@@ -67,7 +69,8 @@ def _listing(name: str, kind: type, options: dict[str, Any]) -> Listing:
         short = " ".join(str(error).split())[:150]
         raise UserError(f"cannot get {name} into {root}: {short}; or give a folder with the images instead") from None
     labels = next((getattr(data, key) for key in ("targets", "labels", "_labels", "y") if hasattr(data, key)), None)
-    store = ImageArray(_pixels(data), name) if _pixels(data) is not None else Samples(data, name)  # type: ignore[arg-type]
+    pixels = _pixels(data)
+    store = Samples(data, name) if pixels is None else ImageArray(pixels, name)
     listing = Listing(store, f"torchvision {name} {options} {root.resolve()} {len(data)}")
     if labels is not None and len(labels) == len(data):
         values = [int(v) if np.ndim(v) == 0 else None for v in labels]

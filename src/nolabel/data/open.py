@@ -55,9 +55,6 @@ def open_data(
         data.splits[name] = _split(name, listing, title, side, channels, cache, workers, progress or _quiet)
         if name == "train" and "test" not in found and listing.labelled and test_fraction > 0:
             _hold_out(data, held_out(len(listing.images), test_fraction))
-    for split in data.splits.values():
-        if split.skipped:
-            data.notes.append(f"{len(split.skipped)} of {len(split) + len(split.skipped)} files cannot be used")
     return data
 
 
@@ -68,7 +65,7 @@ def _quiet(what: str, share: float) -> None:
 def find(spec: str, size: int | None, channels: int) -> dict[str, Listing]:
     """The splits of a data set as they are listed by its format. Raises UserError where there is none."""
     path = Path(os.path.expanduser(spec))
-    if path.exists():
+    if os.path.exists(path):
         return _of_folder(path) if path.is_dir() else _of_files([path])
     if glob.has_magic(spec) or "{" in spec:
         return _of_files(expand(spec))

@@ -4,7 +4,6 @@ import hashlib
 import json
 import os
 import tarfile
-import tempfile
 import threading
 import weakref
 from collections.abc import Sequence
@@ -120,10 +119,7 @@ def _index(file: Path) -> Index:
         return Index(**json.loads(kept.read_text()))
     index = _scan(file)
     with suppress(OSError):  # only time is lost without it
-        kept.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile("w", dir=kept.parent, prefix=f"{kept.name}.tmp-", delete=False) as text:
-            json.dump(vars(index), text)
-        os.replace(text.name, kept)
+        cache.keep(kept, json.dumps(vars(index)))
     return index
 
 
@@ -134,7 +130,7 @@ def _scan(file: Path) -> Index:
     try:
         with tarfile.open(file, "r:") as tar:
             for member in tar:
-                tar.members = []  # type: ignore[attr-defined]  # tarfile keeps them all, for nothing
+                tar.members = []  # type: ignore[misc]  # which tarfile would keep, for nothing
                 if not member.isfile():
                     continue
                 if member.offset_data + member.size > end:
@@ -142,10 +138,8 @@ def _scan(file: Path) -> Index:
                     continue
                 folder, _, base = member.name.rpartition("/")
                 stem, _, suffix = base.partition(".")
-                samples.setdefault(f"{folder}/{stem}" if folder else stem, {})[f".{suffix.lower()}"] = (
-                    member.offset_data,
-                    member.size,
-                )
+                sample = samples.setdefault(f"{folder}/{stem}" if folder else stem, {})
+                sample[f".{suffix.lower()}"] = member.offset_data, member.size
     except tarfile.ReadError as error:
         if not samples:
             hint = "unpack compressed shards first" if file.suffix != ".tar" else "is it complete?"

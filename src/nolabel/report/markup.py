@@ -97,7 +97,8 @@ def number(value: float) -> str:
     if value == int(value) and abs(value) < 1e9:
         return f"{int(value):,}"
     if abs(value) >= 1e6 or abs(value) < 1e-3:
-        return f"{value:.2e}".replace("e-0", "e-").replace("e+0", "e")
+        digits, exponent = f"{value:.2e}".split("e")
+        return f"{float(digits):g}e{int(exponent)}"
     return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.4g}"
 
 

@@ -57,6 +57,7 @@ def draw(
     u = torch.rand(_COLUMNS, len(views) * count, generator=rng, device=rng.device).to(device, non_blocking=True)
     area, aspect, u = u[:_ATTEMPTS], u[_ATTEMPTS : 2 * _ATTEMPTS], u[2 * _ATTEMPTS :]
     *strengths, turn = view.jitter
+    turn = min(turn, 0.5)  # half a turn either way is every hue
     jittered = u[4] < view.jitter_p
     factors = [torch.where(jittered, _between(u[5 + i], max(0.0, 1 - s), 1 + s), 1.0) for i, s in enumerate(strengths)]
     return Draws(
