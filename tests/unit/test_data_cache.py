@@ -1,3 +1,4 @@
+import errno
 import multiprocessing
 import os
 import shutil
@@ -11,6 +12,7 @@ import torch
 from nolabel.core import UserError
 from nolabel.data import ArrayColumn, Split, cache, open_data
 from nolabel.data.columns import EncodedColumn
+from nolabel.data.files import FileStore
 from tests.unit.data_files import CLASSES, encode, jpeg, pixels, write_folder, write_tar
 
 
@@ -113,6 +115,18 @@ def test_full_disk_is_a_user_error_and_leaves_nothing(tmp_path, monkeypatch):
     with pytest.raises(UserError, match="No space left on device; free space"):
         open_data(root)
     assert not [path for path in (tmp_path / "cache").iterdir() if path.is_dir()]
+
+
+def test_too_many_open_files_is_no_broken_image(tmp_path, monkeypatch):
+    root = write_folder(tmp_path / "pets")
+    data = open_data(root, cache="never", test_fraction=0)
+
+    def refuse(self, row):
+        raise OSError(errno.EMFILE, "Too many open files")
+
+    monkeypatch.setattr(FileStore, "read", refuse)
+    with pytest.raises(OSError, match="Too many"):
+        data.splits["train"].take([0, 1])
 
 
 def test_cache_folder_that_cannot_be_made(tmp_path, monkeypatch):

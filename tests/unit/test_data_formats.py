@@ -11,8 +11,9 @@ import torch
 from PIL import Image
 
 from nolabel.core import UserError
-from nolabel.data import open_data
+from nolabel.data import open_data, shards
 from nolabel.data.files import expand
+from nolabel.data.holdout import held_out
 from nolabel.data.listing import number
 from nolabel.data.size import stored_size
 from tests.unit.data_files import CLASSES, encode, jpeg, pixels, write_folder, write_parquet, write_tar
@@ -185,7 +186,7 @@ def shard(first, count, label=lambda i: {"label": i % 2, "label_name": CLASSES[i
     return members
 
 
-def test_tar_shards(tmp_path):
+def test_tar_shards(tmp_path, monkeypatch):
     write_tar(tmp_path / "w" / "shard-000.tar", shard(0, 5))
     write_tar(tmp_path / "w" / "shard-001.tar", shard(5, 4))
     data = opened("w/shard-{000..001}.tar")
@@ -193,6 +194,7 @@ def test_tar_shards(tmp_path):
     assert len(train) == 9 and train.classes == CLASSES and train.take([4, 5])["label"].tolist() == [0, 1]
     np.testing.assert_array_equal(images(train)[6].numpy(), decode_reference(jpeg(6)))
     assert train.name_of(6) == "shard-001.tar:d/0006.jpg"
+    monkeypatch.setattr(shards, "_MOST_OPEN", 1)
     again = opened("w", cache="never").splits["train"]
     assert torch.equal(images(again), images(train))
     assert list((tmp_path / "cache").glob("index-*.json"))
@@ -427,6 +429,16 @@ def test_hold_out(tmp_path):
     assert [again.splits["test"].name_of(i) for i in range(3)] == [test.name_of(i) for i in range(3)]
     assert "test" not in open_data(str(write_folder(tmp_path / "flat", classes=()))).splits
     assert len(open_data(str(write_folder(tmp_path / "two", 2))).splits["test"]) == 1
+
+
+def test_hold_out_takes_labelled_samples_alone():
+    labels = torch.full((1000,), -1)
+    labels[:100] = 1
+    held = held_out(labels, 0.1)
+    assert held.sum() == 10 and not held[100:].any() and torch.equal(held, held_out(labels, 0.1))
+    assert held_out(torch.zeros(200_000), 0.1).sum() == 10_000
+    assert [int(held_out(torch.tensor(values), 0.1).sum()) for values in ([], [-1], [3], [3, 3])] == [0, 0, 0, 1]
+    assert not held_out(labels, 0).any()
 
 
 def test_toyworld(monkeypatch):

@@ -249,7 +249,7 @@ def test_frequencies():
         assert len(codes) == 24
         assert (codes - n / 24).abs().max() < 5 * math.sqrt(n / 24)
         sigma = one.sigma[one.sigma > 0]
-        assert 0.1 <= sigma.min()
+        assert sigma.min() >= 0.1
         assert sigma.max() <= 2.0
     assert (a.flip == b.flip).float().mean() < 0.55  # the two views are independent
 
@@ -260,7 +260,9 @@ def test_boxes_are_torchvisions():
     box = draw([view], n, height, width, rng(), torch.device("cpu")).box.float()
     torch.manual_seed(0)
     picture = torch.zeros(3, height, width)
-    theirs = torch.tensor([RandomResizedCrop.get_params(picture, [0.08, 1.0], [3 / 4, 4 / 3]) for _ in range(n)]).float()
+    theirs = torch.tensor(
+        [RandomResizedCrop.get_params(picture, [0.08, 1.0], [3 / 4, 4 / 3]) for _ in range(n)]
+    ).float()
     for i in range(4):
         error = (box[:, i].std() ** 2 + theirs[:, i].std() ** 2).div(n).sqrt()
         assert (box[:, i].mean() - theirs[:, i].mean()).abs() < 4 * error

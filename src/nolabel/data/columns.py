@@ -4,6 +4,7 @@ An `ArrayColumn` lies in memory or is memory-mapped; an `EncodedColumn` decodes 
 another column. All give a whole batch at once: one gather, never a loop over `x[i]`.
 """
 
+import errno
 import os
 import warnings
 from collections.abc import Sequence
@@ -110,6 +111,8 @@ class EncodedColumn:
                 try:
                     decode(self.store.read(numbers[position]), out[position])
                 except Exception as error:  # a damaged file can raise anything; it is named to the user, never hidden
+                    if isinstance(error, OSError) and error.errno in (errno.EMFILE, errno.ENFILE):
+                        raise  # too many open files: the fault of the machine, not of this one
                     broken[position] = reason(error)
 
         # In the order in which the rows lie on disk, so that a block is read and unpacked once a batch.

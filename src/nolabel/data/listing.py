@@ -3,6 +3,7 @@
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -82,7 +83,7 @@ def _align(train: Listing, test: Listing) -> None:
     train.classes = test.classes = classes
 
 
-def number(labels: Sequence[object], classes: Iterable[str] = ()) -> tuple[Tensor, tuple[str, ...]]:
+def number(labels: Sequence[Any], classes: Iterable[str] = ()) -> tuple[Tensor, tuple[str, ...]]:
     """Labels as found (numbers, names, None) -> (N,) int64 with -1 for none, and the names of the classes.
 
     Numbers are kept and named by `classes` as far as these go, unless they are too wide to be a count of classes: then
@@ -91,11 +92,11 @@ def number(labels: Sequence[object], classes: Iterable[str] = ()) -> tuple[Tenso
     classes = tuple(classes)
     known = {label for label in labels if label is not None}
     if all(isinstance(label, int) for label in known):
-        most = max(known, default=-1)  # type: ignore[type-var]
-        if most < max(len(classes), 1000 + 2 * len(labels)):  # type: ignore[operator]
-            values = [label if isinstance(label, int) and label >= 0 else -1 for label in labels]
-            return torch.tensor(values), (*classes, *map(str, range(len(classes), most + 1)))  # type: ignore[operator]
-        classes = tuple(map(str, sorted(label for label in known if label >= 0)))  # type: ignore[operator, type-var]
+        most = max(known, default=-1)
+        if most < max(len(classes), 1000 + 2 * len(labels)):
+            values = [-1 if label is None else max(-1, label) for label in labels]
+            return torch.tensor(values, dtype=torch.int64), (*classes, *map(str, range(len(classes), most + 1)))
+        classes = tuple(map(str, sorted(label for label in known if label >= 0)))
     classes = classes or tuple(sorted(map(str, known)))
     place = {name: i for i, name in enumerate(classes)}
-    return torch.tensor([place.get(str(label), -1) for label in labels]), classes
+    return torch.tensor([place.get(str(label), -1) for label in labels], dtype=torch.int64), classes

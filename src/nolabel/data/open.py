@@ -5,20 +5,15 @@ import os
 from collections.abc import Callable
 from pathlib import Path
 
-import numpy as np
-import torch
-from torch import Tensor
-
 from nolabel.core import UserError
 from nolabel.data import arrays, folder, hub, named, parquet, shards, toy
 from nolabel.data.cache import Progress, cached, fits
 from nolabel.data.columns import ArrayColumn, Column, EncodedColumn, Store
 from nolabel.data.files import expand, walk
+from nolabel.data.holdout import hold_out
 from nolabel.data.listing import Listing, train_and_test
 from nolabel.data.size import probe, stored_size
 from nolabel.data.split import Data, Split, printable
-
-MOST_HELD_OUT = 10_000
 
 
 def open_data(
@@ -53,8 +48,8 @@ def open_data(
     for name, listing in found.items():
         title = spec if len(found) == 1 else f"{spec} {name}"
         data.splits[name] = _split(name, listing, title, side, channels, cache, workers, progress or _quiet)
-        if name == "train" and "test" not in found and listing.labelled and test_fraction > 0:
-            _hold_out(data, held_out(len(listing.images), test_fraction))
+        if name == "train" and "test" not in found and listing.labels is not None:
+            hold_out(data, listing.labels, test_fraction)
     return data
 
 
@@ -144,27 +139,3 @@ def _split(
         labels = listing.labels if split.origin is None else listing.labels[split.origin]
         split.columns["label"] = ArrayColumn(labels)
     return split
-
-
-def held_out(count: int, fraction: float) -> Tensor:
-    """Which of `count` samples are for testing (count,) bool: 1 to 10,000 of them, by a hash of their number."""
-    # splitmix64's finaliser: membership of a row depends on nothing but its number and the count.
-    x = (np.arange(count, dtype=np.uint64) + np.uint64(1)) * np.uint64(0x9E3779B97F4A7C15)
-    x = (x ^ (x >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-    x = (x ^ (x >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-    x ^= x >> np.uint64(31)
-    number = min(MOST_HELD_OUT, max(1, round(fraction * count)), count - 1)
-    chosen = np.zeros(count, bool)
-    chosen[np.argsort(x, kind="stable")[:number]] = True
-    return torch.from_numpy(chosen)
-
-
-def _hold_out(data: Data, held: Tensor) -> None:
-    """Move the samples `held` (N,) bool, by their row in the files, from "train" to "test"."""
-    whole = data.splits["train"]
-    held = held if whole.origin is None else held[whole.origin]
-    if held.any() and not held.all():
-        train, test = (whole.part(mask.nonzero()[:, 0], name) for mask, name in ((~held, "train"), (held, "test")))
-        train.skipped = whole.skipped
-        data.splits = {"train": train, "test": test}
-        data.notes.append(f"{len(test)} labelled images are held out as 'test', chosen by a hash of their number")

@@ -25,6 +25,7 @@ from nolabel.data.split import Blocks
 LOCAL_FROM = 8 * 2**30
 """bytes from which shards are read in a local order"""
 _BLOCK, _WINDOW = 256, 64
+_MOST_OPEN = 128
 
 
 @dataclass
@@ -97,7 +98,11 @@ class TarStore:
 
     def read(self, row: int) -> bytes:
         """The bytes of one image."""
-        return os.pread(self._handle(int(self.shard[row])), int(self.sizes[row]), int(self.offsets[row]))
+        shard, size, offset = int(self.shard[row]), int(self.sizes[row]), int(self.offsets[row])
+        if len(self.files) <= _MOST_OPEN:
+            return os.pread(self._handle(shard), size, offset)
+        with open(self.files[shard], "rb", buffering=0) as file:
+            return os.pread(file.fileno(), size, offset)
 
     def _handle(self, shard: int) -> int:
         with self._lock:
@@ -130,7 +135,7 @@ def _scan(file: Path) -> Index:
     try:
         with tarfile.open(file, "r:") as tar:
             for member in tar:
-                tar.members = []  # type: ignore[misc]  # which tarfile would keep, for nothing
+                tar.members = []  # type: ignore[attr-defined]  # which tarfile would keep, for nothing
                 if not member.isfile():
                     continue
                 if member.offset_data + member.size > end:

@@ -30,15 +30,15 @@ class Evaluator(Protocol):
     """
 
     @property
-    def name(self) -> str: ...  # noqa: D102
+    def name(self) -> str: ...
     @property
     def version(self) -> int:
         """Grows when the same settings would give other numbers."""
         ...
 
     @property
-    def metrics(self) -> tuple[str, ...]: ...  # noqa: D102
-    def __call__(self, encoder: nn.Module, data: EvalData) -> dict[str, float]: ...  # noqa: D102
+    def metrics(self) -> tuple[str, ...]: ...
+    def __call__(self, encoder: nn.Module, data: EvalData) -> dict[str, float]: ...
 
 
 class Judgement(NamedTuple):

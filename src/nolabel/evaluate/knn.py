@@ -92,13 +92,9 @@ def nearest(bank_ND: Tensor, queries_QD: Tensor, k: int, bf16: bool | None = Non
     with _full_precision():
         for start in range(0, len(bank_ND), _ROWS):
             block = _Block(bank_ND[start : start + _ROWS], k, bf16)
-            for i in range(0, len(q_QD), _QUERIES):
-                part = slice(i, i + _QUERIES)
-                s, rows = block.search(q_QD[part], best_QK[part, -1])
-                s = torch.cat((best_QK[part], s), 1)
-                rows = torch.cat((rows_QK[part], rows + start), 1)
-                best_QK[part], keep = s.topk(k)
-                rows_QK[part] = rows.gather(1, keep)
+            s_QJ, found_QJ = block.search(q_QD, floor_Q=best_QK[:, -1])
+            best_QK, keep_QK = torch.cat((best_QK, s_QJ), 1).topk(k)
+            rows_QK = torch.cat((rows_QK, found_QJ + start), 1).gather(1, keep_QK)
     return best_QK, rows_QK
 
 
@@ -114,7 +110,7 @@ class _Block:
         self.x_ND = rows_ND.float()
         self.inverse_N = 1 / self.x_ND.norm(dim=1).clamp(min=1e-12)
         self.k = min(k, len(rows_ND))
-        self.candidates = self.k + self.k // 2 + 12
+        self.candidates = self.k + self.k // 2 + 16
         self.bf16 = bf16 and len(rows_ND) >= 4 * _GROUP * self.candidates
         if self.bf16:
             self._make_image()
@@ -134,30 +130,38 @@ class _Block:
             self.rounding = torch.maximum(self.rounding, centred_BD.sub_(self.image_ND[part]).norm(dim=1).max())
 
     def search(self, q_QD: Tensor, floor_Q: Tensor) -> tuple[Tensor, Tensor]:
-        """The K best rows for each query: cosines (Q, K), row numbers (Q, K).
+        """The J = min(k, N) best rows for each query: cosines (Q, J), row numbers (Q, J).
 
-        Rows that do not beat `floor_Q`, the K-th best of earlier blocks, may be missing.
+        Rows that do not beat `floor_Q`, the k-th best of earlier blocks, may be missing.
         """
-        if not self.bf16:
-            return self._exact(q_QD)
+        s_QJ = q_QD.new_empty(len(q_QD), self.k)
+        rows_QJ = torch.empty_like(s_QJ, dtype=torch.long)
+        open_Q = torch.ones_like(floor_Q, dtype=torch.bool)
+        if self.bf16:
+            for i in range(0, len(q_QD), _QUERIES):
+                part = slice(i, i + _QUERIES)
+                s_QJ[part], rows_QJ[part], open_Q[part] = self._by_candidates(q_QD[part], floor_Q[part])
+                if open_Q[part].double().mean() > 0.3:
+                    break  # features too dense for bfloat16 (a collapsed encoder): do not pay twice
+        for queries in open_Q.nonzero()[:, 0].split(_QUERIES):
+            s_QJ[queries], rows_QJ[queries] = self._exact(q_QD[queries])
+        return s_QJ, rows_QJ
+
+    def _by_candidates(self, q_QD: Tensor, floor_Q: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """As `search`, and which queries stay open (Q,): there another row might belong to the answer."""
         q16_QD = q_QD.bfloat16()
-        s16_QM, rows_QM = self._shortlist(q16_QD)
-        s_QK, keep_QK = self._cosines(q_QD, rows_QM).topk(self.k)
-        rows_QK = rows_QM.gather(1, keep_QK)
+        s16_QM, rows_QM = self._candidates(q16_QD)
+        s_QJ, keep_QJ = self._cosines(q_QD, rows_QM).topk(self.k)
         # Rows left out have a bfloat16 score of at most that of the worst candidate. Cauchy-Schwarz bounds what
         # rounding the inputs took from them; the rest is the rounding of the result and of its float32 sum.
         worst_Q = s16_QM.amin(1)
         error_Q = self.rounding + (q_QD - q16_QD.float()).norm(dim=1) * self.radius
         error_Q += worst_Q.abs() * 2**-8 + self.radius * q_QD.shape[1] * 2**-22
-        open_Q = worst_Q + error_Q + q_QD @ self.mean_D >= torch.maximum(s_QK[:, -1], floor_Q)
-        again = open_Q.nonzero()[:, 0]
-        if len(again):
-            s_QK[again], rows_QK[again] = self._exact(q_QD[again])
-            # features too dense for bfloat16 (a collapsed encoder): do not pay twice for the other queries
-            self.bf16 = len(again) <= len(q_QD) // 3
-        return s_QK, rows_QK
+        open_Q = worst_Q + error_Q + q_QD @ self.mean_D >= torch.maximum(s_QJ[:, -1], floor_Q)
+        return s_QJ, rows_QM.gather(1, keep_QJ), open_Q
 
     def _exact(self, q_QD: Tensor) -> tuple[Tensor, Tensor]:
+        """As `search`, all in float32."""
         return (q_QD @ self.x_ND.T).mul_(self.inverse_N).topk(self.k)
 
     def _cosines(self, q_QD: Tensor, rows_QM: Tensor) -> Tensor:
@@ -167,23 +171,31 @@ class _Block:
         dots = [self.x_ND.index_select(0, r.flatten()).view(*r.shape, -1).mul_(q[:, None]).sum(2) for q, r in parts]
         return torch.cat(dots).mul_(self.inverse_N[rows_QM])
 
-    def _shortlist(self, q16_QD: Tensor) -> tuple[Tensor, Tensor]:
-        """M rows with the largest bfloat16 scores, unordered: scores (Q, M) as float32, row numbers (Q, M).
-
-        The M best rows lie in the M groups with the best maxima, so that top-k reads only a few rows of a few groups.
-        """
-        q, n = len(q16_QD), len(self.image_ND)
-        s_QN = torch.mm(q16_QD, self.image_ND.T, out=self.similarity_QN[:q])
+    def _candidates(self, q16_QD: Tensor) -> tuple[Tensor, Tensor]:
+        """M rows with the largest bfloat16 scores, unordered: scores (Q, M) as float32, row numbers (Q, M)."""
+        s_QN = torch.mm(q16_QD, self.image_ND.T, out=self.similarity_QN[: len(q16_QD)])
         s_QN[:, len(self.x_ND) :] = -torch.inf
-        # a group takes one row of each of 16 slices, so that the maximum runs over long contiguous vectors
-        size = n // _GROUP
-        groups_QM = s_QN.view(q, _GROUP, size).amax(1).float().topk(self.candidates, sorted=False).indices
-        offsets_G1 = size * torch.arange(_GROUP)[:, None]
-        rows_QR = (groups_QM[:, None] + offsets_G1).flatten(1)
-        flat_QR = rows_QR + n * torch.arange(q)[:, None]
-        s_QR = s_QN.view(-1).index_select(0, flat_QR.flatten()).view_as(rows_QR)
-        s_QM, keep_QM = s_QR.float().topk(self.candidates, sorted=False)
-        return s_QM, rows_QR.gather(1, keep_QM)
+        return _largest(s_QN, self.candidates)
+
+
+def _largest(s_QN: Tensor, m: int) -> tuple[Tensor, Tensor]:
+    """The m largest of each row, unordered: values (Q, m) as float32, columns (Q, m). Faster than topk where m << N.
+
+    They lie in the m groups with the largest maxima, found in the same way, so that topk sees few of the columns.
+    """
+    q, n = s_QN.shape
+    if n < 4 * _GROUP * m:
+        return s_QN.float().topk(m, sorted=False)
+    if n % _GROUP:
+        s_QN = F.pad(s_QN, (0, -n % _GROUP), value=-torch.inf)
+        n = s_QN.shape[1]
+    # a group takes one column of each of 16 slices, so that the maximum runs over long contiguous vectors
+    size = n // _GROUP
+    _, groups_Qm = _largest(s_QN.view(q, _GROUP, size).amax(1), m)
+    columns_QR = (groups_Qm[:, None] + size * torch.arange(_GROUP)[:, None]).flatten(1)
+    flat_QR = columns_QR + n * torch.arange(q)[:, None]
+    s_Qm, keep_Qm = s_QN.view(-1).index_select(0, flat_QR.flatten()).view(q, -1).float().topk(m, sorted=False)
+    return s_Qm, columns_QR.gather(1, keep_Qm)
 
 
 @contextmanager

@@ -1,7 +1,7 @@
 """Contrastive losses: SimCLR, MoCo, MoCo v3, CLIP, NNCLR, SupCon and their ancestors, margin and triplet.
 
-The softmax losses share one kernel, `_LogSumExp`: it visits the pair matrix in tiles and makes the gradient while a tile
-is at hand, so memory is O(tile) and the matrix is built once, not again on the way back.
+The softmax losses share one kernel, `_LogSumExp`: it visits the pair matrix in tiles and makes the gradient while a
+tile is at hand, so memory is O(tile) and the matrix is built once, not again on the way back.
 
 Shapes: B samples of this rank, N keys of all ranks, K rows of a bank, D embedding.
 Ranks: a loss is the mean over this rank's anchors against the keys of all ranks. Averaged over ranks, as data-parallel
@@ -18,7 +18,7 @@ from torch import Tensor
 from nolabel.core.dist import gather, rank, sum_over_ranks, world
 from nolabel.losses.precision import wide, without_autocast
 
-TILE = {"cpu": 2**21}
+TILE = {"cpu": 2**19}
 """scores in one tile by device type, 2**26 elsewhere"""
 SIDE = 128
 """of a tile, at least: less makes the products slow"""
@@ -30,8 +30,8 @@ class _LogSumExp(torch.autograd.Function):
     """sum_i w_i log(exp(own_i) + sum_{j not in skip_i} exp(q_i . k_j)), and the largest q_i . k_j of each row.
 
     The gradient is made in the forward: with p_ij the softmax, dq_i = w_i sum_j p_ij k_j and dk_j = sum_i w_i p_ij q_i.
-    So the keys may change in place before `backward` (a queue may take its new rows at once). Where keys want no gradient
-    the rows, too, are visited in parts, with a running maximum: a large bank is read once.
+    So the keys may change in place before `backward` (a queue may take its new rows at once). Where keys want no
+    gradient the rows, too, are visited in parts, with a running maximum: a large bank is read once.
     """
 
     @staticmethod

@@ -18,7 +18,7 @@ Parts = dict[str, Tensor]
 
 
 class _Columns(torch.autograd.Function):
-    """sum_{i != j} C_ij^2 of C = A^T B (D, D), summed over ranks: dA = 2 B C^T and dB = 2 A C. B = None stands for A."""
+    """sum_{i != j} C_ij^2 of C = A^T B (D, D) of all ranks: dA = 2 B C^T and dB = 2 A C. B = None stands for A."""
 
     @staticmethod
     def forward(ctx: Any, a_BD: Tensor, b_BD: Tensor | None) -> Tensor:
@@ -78,6 +78,8 @@ def barlow_twins(a_BD: Tensor, b_BD: Tensor, lambda_: float = 0.0051, eps: float
     """
 
     def standardised(x_BD: Tensor) -> Tensor:
+        if world() == 1:
+            return F.batch_norm(wide(x_BD), None, None, training=True, eps=eps)  # the same in one pass
         x_BD = _centred(wide(x_BD))
         return x_BD * (mean_over_ranks(x_BD.square().mean(0)) + eps).rsqrt()
 

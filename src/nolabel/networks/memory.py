@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from nolabel.core.dist import gather
 
-BLOCK = {"cpu": 2**21}
+BLOCK = {"cpu": 2**20}
 """scores of one block of a look-up by device type; 2**26 elsewhere"""
 
 

@@ -110,30 +110,38 @@ def _gather(image_BHWC: Tensor, draw: Draws, size: int, cubic: bool) -> Tensor:
 
 def _jitter(x: Tensor, draw: Draws) -> Tensor:
     """Brightness, contrast, saturation and hue in the order of each sample; x (B, C, S, S)."""
-    rgb = x.shape[1] == 3
-    factor = draw.jitter.gather(1, draw.order.long())
-    is_hue = draw.order == HUE
-    hue_at = is_hue.byte().argmax(1, keepdim=True)
-    place = torch.arange(4, device=x.device)
-    before = torch.where(place < hue_at, factor, 1.0)
-    after = torch.where(place > hue_at, factor, 1.0)
-    saturation, contrast = draw.order == SATURATION, draw.order == CONTRAST
-    if not rgb:
-        before, after = (torch.where(saturation, 1.0, f) for f in (before, after))
+    place = draw.order.argsort(1)  # of each operation
+    contrast_at = place[:, CONTRAST, None]
+    identity = (torch.arange(4, device=x.device) != HUE).float()  # factors of 1, no shift of hue
+    x = _pointwise(x, torch.where(place < contrast_at, draw.jitter, identity), place)
+    gray = _gray(x) if x.shape[1] == 3 else x
+    factor = _per_sample(draw.jitter[:, CONTRAST])
+    x = (x * factor + gray.mean((1, 2, 3), keepdim=True) * (1 - factor)).clamp(0, 255)
+    return _pointwise(x, torch.where(place > contrast_at, draw.jitter, identity), place)
 
-    def round_(x: Tensor, f: Tensor, k: int) -> Tensor:
-        f, s, c = (t[:, k].view(-1, 1, 1, 1) for t in (f, saturation, contrast))
-        gray = _gray(x) if rgb else x.mean(1, keepdim=True)
-        blend = gray * s + gray.mean((2, 3), keepdim=True) * c
-        return (x * f + blend * (1 - f)).clamp(0, 255)
 
-    for k in (0, 1, 2):
-        x = round_(x, before, k)
-    if rgb:
-        x = _hue(x, draw.jitter[:, HUE].view(-1, 1, 1))
-    for k in (1, 2, 3):
-        x = round_(x, after, k)
+def _pointwise(x: Tensor, jitter: Tensor, place: Tensor) -> Tensor:
+    """Brightness, saturation and hue by `jitter` (B, 4), in the order of `place` (B, 4)."""
+    at_b, _, at_s, at_h = place.unbind(1)
+    bright, _, saturation, turn = jitter.unbind(1)
+
+    def brightness(x: Tensor, now: Tensor) -> Tensor:
+        return (x * _per_sample(torch.where(now, bright, 1.0))).clamp(0, 255)
+
+    if x.shape[1] != 3:
+        return brightness(x, at_b >= 0)
+    for before_hue in (True, False):
+        b, s = (at_b < at_h) == before_hue, (at_s < at_h) == before_hue
+        x = brightness(x, b & (at_b < at_s))
+        factor = _per_sample(torch.where(s, saturation, 1.0))
+        x = (x * factor + _gray(x) * (1 - factor)).clamp(0, 255)
+        x = brightness(x, b & (at_b > at_s))
+        x = _hue(x, turn.view(-1, 1, 1)) if before_hue else x
     return x
+
+
+def _per_sample(factor_B: Tensor) -> Tensor:
+    return factor_B.view(-1, 1, 1, 1)
 
 
 def _gray(x: Tensor) -> Tensor:

@@ -154,6 +154,19 @@ def _paint(canvas, ids, thing):
 
 
 @_jit
+def _light(canvas, scene, image):
+    """Multiply canvas (S, S, 3) by the lighting gain and write it as bytes into image (S, S, 3)."""
+    size = canvas.shape[0]
+    for i in range(size):
+        row = scene[11] + scene[13] * ((i + 0.5) / size - 0.5)
+        for j in range(size):
+            gain = np.float32(255 * (row + scene[12] * ((j + 0.5) / size - 0.5)))
+            for k in range(3):
+                value = gain * canvas[i, j, k] + np.float32(0.5)
+                image[i, j, k] = np.int32(min(max(value, np.float32(0)), np.float32(255)))
+
+
+@_jit
 def _draw(objects, scenes, images, ids):
     size = images.shape[1]
     canvas = np.empty((size, size, 3), np.float32)
@@ -163,12 +176,7 @@ def _draw(objects, scenes, images, ids):
         for k in range(objects.shape[1] - 1, -1, -1):
             if objects[b, k, 2] > 0:
                 _paint(canvas, ids[b], objects[b, k])
-        for i in range(size):
-            row = scene[11] + scene[13] * ((i + 0.5) / size - 0.5)
-            for j in range(size):
-                gain = 255 * (row + scene[12] * ((j + 0.5) / size - 0.5))
-                for c in range(3):
-                    images[b, i, j, c] = int(min(max(gain * canvas[i, j, c], 0.0), 255.0) + 0.5)
+        _light(canvas, scene, images[b])
 
 
 def draw(objects: NDArray[np.float64], scenes: NDArray[np.float64], size: int) -> tuple[NDArray, NDArray]:
