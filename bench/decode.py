@@ -137,10 +137,10 @@ def rows(device: str = "cpu", quick: bool = False) -> list[Row]:
     keep_freed_memory()  # as every run does; the peers gain by it too
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
-    rounds, result = (3 if quick else 7), []
+    rounds, result = (3 if quick else 5), []
     cases = {"256 px": (256, 256, 256, 256), "500x375 to 256 px": (375, 500, 256, 128), "32 px": (32, 32, 32, 256)}
     for case, (height, width, size, batch) in cases.items():
-        count = batch * (1 if quick else 4) * (8 if size == 32 else 1)
+        count = batch * (1 if quick else 2) * (8 if size == 32 else 1)
         with private_cache() as root:
             write(root, photos(count, height, width))
             # 224 is stored with room for crops: 256

@@ -156,6 +156,7 @@ def resolve(
         "name": options.encoder or recipe.encoder,
         "size": views_size,
         "channels": stored[2],
+        "stem": "imagenet" if options.pretrained else "auto",
         "pretrained": options.pretrained,
         "init": str(options.init.resolve()) if options.init else None,
     }

@@ -14,20 +14,15 @@ from nolabel.encoders.image import image_encoder, timm_state_dict
 
 
 def save_encoder(encoder: nn.Module, path: Path, card: dict[str, Any]) -> None:
-    """Write the weights and, beside them, `NAME.json` with what is needed to use them.
+    """Write the weights (`.safetensors`, or a state dict `.pt`) and beside them `NAME.json`, the card.
 
-    `.safetensors` holds our names; `.pt` holds timm's, and the card then says the call that loads it.
+    Weights of timm networks carry timm's names, and the card says the calls that load them without nolabel:
+    `timm.create_model(**arguments)`, then the line `then` where there is one, then `load_state_dict`.
     """
     state = {k: v.detach().cpu().contiguous() for k, v in encoder.state_dict().items()}
-    timm_form = timm_state_dict(encoder)
-    if timm_form is not None:
-        timm_state, arguments = timm_form
-        card = {
-            **card,
-            "timm": {"arguments": arguments, "loads": "timm.create_model(**arguments).load_state_dict(...)"},
-        }
-        if path.suffix != ".safetensors":
-            state = {k: v.detach().cpu().contiguous() for k, v in timm_state.items()}
+    if (theirs := timm_state_dict(encoder)) is not None:
+        state = {k: v.cpu() for k, v in theirs[0].items()}
+        card = {**card, "timm": {"arguments": theirs[1], "then": getattr(encoder, "timm_note", "")}}
     temporary = path.with_name(f".{path.name}.tmp")
     if path.suffix == ".safetensors":
         save_file(state, temporary, metadata={"card": json.dumps(card)})
@@ -39,16 +34,15 @@ def save_encoder(encoder: nn.Module, path: Path, card: dict[str, Any]) -> None:
 
 def load_encoder(path: Path) -> nn.Module:
     """The encoder of a `.safetensors` file written by `save_encoder`, in evaluation mode."""
-    card_path = path.with_suffix(".json")
     try:
-        card = json.loads(card_path.read_text())
+        card = json.loads(path.with_suffix(".json").read_text())
         state = load_file(path)
     except (OSError, ValueError, SafetensorError) as error:
-        raise UserError(
-            f"{path} holds no encoder yet ({error}); finish the run with 'nolabel resume {path.parent}'"
-        ) from error
-    encoder = image_encoder(card["name"], size=card["size"], channels=card["channels"])
-    encoder.load_state_dict(state)
+        hint = f"finish the run with 'nolabel resume {path.parent}'"
+        raise UserError(f"{path} holds no encoder ({str(error).splitlines()[0]}); {hint}") from error
+    encoder = image_encoder(**{k: card[k] for k in ("name", "size", "channels", "patch", "pool", "stem") if k in card})
+    net: Any = encoder.net if "timm" in card else encoder
+    net.load_state_dict(state)
     return encoder.eval()
 
 

@@ -40,7 +40,7 @@ class ConvEncoder(nn.Module):
         self.timm_note = ""
         """what was changed in it after that, as Python text"""
 
-    def forward(self, x: Tensor) -> Tensor:  # noqa: D102
+    def forward(self, x: Tensor) -> Tensor:
         return self.net(x)
 
 

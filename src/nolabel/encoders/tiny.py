@@ -3,6 +3,8 @@
 Shapes: B batch, C channels, S side of the image in pixels, D features.
 """
 
+from itertools import pairwise
+
 import torch.nn.functional as F
 from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
@@ -13,41 +15,44 @@ from nolabel.networks.transformer import sincos_positions, xavier
 
 
 class Residual(nn.Module):
-    """Two 3x3 convolutions and a shortcut, norms before convolutions (He et al., ECCV 2016, arXiv 1603.05027)."""
+    """Two 3x3 convolutions and a shortcut, norms before convolutions (He et al., ECCV 2016); halves the side."""
 
-    def __init__(self, width_in: int, width: int, stride: int):
+    def __init__(self, width_in: int, width: int):
         super().__init__()
         self.norm1 = nn.BatchNorm2d(width_in)
-        self.conv1 = nn.Conv2d(width_in, width, 3, stride, 1, bias=False)
+        self.conv1 = nn.Conv2d(width_in, width, 3, 2, 1, bias=False)
         self.norm2 = nn.BatchNorm2d(width)
         self.conv2 = nn.Conv2d(width, width, 3, 1, 1, bias=False)
-        same = width_in == width and stride == 1
-        self.shortcut = None if same else nn.Conv2d(width_in, width, 1, stride, bias=False)
+        self.shortcut = nn.Conv2d(width_in, width, 1, 2, bias=False)
 
-    def forward(self, x: Tensor) -> Tensor:  # noqa: D102
+    def forward(self, x: Tensor) -> Tensor:
         h = F.relu(self.norm1(x), inplace=True)
-        x = x if self.shortcut is None else self.shortcut(h)
-        return x + self.conv2(F.relu(self.norm2(self.conv1(h)), inplace=True))
+        return self.shortcut(h) + self.conv2(F.relu(self.norm2(self.conv1(h)), inplace=True))
 
 
 class TinyConv(nn.Module):
-    """A residual net for 32 px on one CPU core: images (B, C, S, S), S >= 16, -> (B, D)."""
+    """A residual net for 32 px on one CPU core: images (B, C, S, S), S >= 16, -> (B, D).
 
-    def __init__(self, size: int = 32, channels: int = 3, widths: tuple[int, ...] = (16, 32, 64, 128)):
+    A 3x3 stem of 16 channels, then one block each of 32, 64 and 192 channels at 1/2, 1/4 and 1/8 of the side, and the
+    mean over places: 0.53 M weights. Trains 1,600 views/s at 32 px on one busy core with AVX512-BF16 (bf16,
+    channels-last, batch 512). There is no block at full size because its activations, not its arithmetic, would cost
+    a quarter of the time; a last stage of 192 instead of 128 channels costs less than the better features are worth.
+    """
+
+    def __init__(self, size: int = 32, channels: int = 3, stem: int = 16, widths: tuple[int, ...] = (32, 64, 192)):
         super().__init__()
         if size < 16:
             raise UserError(f"the encoder tiny needs images of at least 16 px, not {size}")
         self.size, self.channels, self.dim = size, channels, widths[-1]
-        self.stem = nn.Conv2d(channels, widths[0], 3, 1, 1, bias=False)
-        pairs = zip((widths[0], *widths[:-1]), widths)
-        self.stages = nn.Sequential(*(Residual(a, b, 1 if i == 0 else 2) for i, (a, b) in enumerate(pairs)))
+        self.stem = nn.Conv2d(channels, stem, 3, 1, 1, bias=False)
+        self.stages = nn.Sequential(*(Residual(a, b) for a, b in pairwise((stem, *widths))))
         self.norm = nn.BatchNorm2d(self.dim)
         for module in self.modules():
             if isinstance(module, nn.Conv2d):
                 nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
 
-    def forward(self, x: Tensor) -> Tensor:  # noqa: D102
-        return F.relu(self.norm(self.stages(self.stem(x)))).mean((2, 3))
+    def forward(self, x: Tensor) -> Tensor:
+        return F.relu(self.norm(self.stages(self.stem(x))), inplace=True).mean((2, 3))
 
 
 def tiny_tokens(size: int = 32, channels: int = 3) -> ViTEncoder:

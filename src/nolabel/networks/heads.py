@@ -27,7 +27,7 @@ class Prototypes(nn.Module):
         unit_KD = F.normalize(self.v, dim=1)
         return unit_KD if self.g is None else self.g * unit_KD
 
-    def forward(self, x: Tensor) -> Tensor:  # noqa: D102
+    def forward(self, x: Tensor) -> Tensor:
         return F.linear(x, self.weight)
 
 
@@ -58,6 +58,6 @@ class DINOHead(nn.Module):
                 if layer.bias is not None:
                     nn.init.zeros_(layer.bias)
 
-    def forward(self, x: Tensor) -> Tensor:  # noqa: D102
+    def forward(self, x: Tensor) -> Tensor:
         # In fp32 under autocast: a bf16 vector is off the sphere by up to 0.4 %, which the temperature multiplies.
         return self.last(F.normalize(self.mlp(x).float(), dim=-1))

@@ -8,7 +8,8 @@ contrast, saturation}, then hue, then the rest of them, and these three are one 
 
 so three rounds of it, one hue and three more rounds serve all samples. Pixels are in [0, 255] until the last step.
 
-Legend: B images, V views of each, C channels, H x W pixels of the image, S x S of the view.
+Legend: B images, V views of each, C channels, H x W pixels of the image, S x S of the view. Channels are a list of
+planes (B, S, S), since compiled code would compute all of them for each element of one stacked tensor.
 """
 
 from collections.abc import Callable, Sequence
@@ -23,12 +24,16 @@ from nolabel.views.draw import CONTRAST, HUE, SATURATION, Draws, channel_stats
 if TYPE_CHECKING:
     from nolabel.views.image import OneView
 
+Planes = list[Tensor]
+
 
 def render(image_BHWC: Tensor, views: Sequence["OneView"], draws: Draws, compiled: bool = False) -> Tensor:
     """uint8 (B, H, W, C), B draws for each view -> float32 (V * B, C, S, S), channels last in memory."""
     pixels = _compiled_pixels() if compiled else _pixels
     each = zip(*(t.chunk(len(views)) for t in draws))
-    return torch.cat([pixels(image_BHWC, view, Draws(*draw)) for view, draw in zip(views, each)])
+    with torch.autocast(image_BHWC.device.type, enabled=False):  # bfloat16 would cost two of eight bits
+        made = [pixels(image_BHWC, view, Draws(*draw)) for view, draw in zip(views, each)]
+    return torch.cat(made).permute(0, 3, 1, 2)
 
 
 @cache
@@ -37,25 +42,32 @@ def _compiled_pixels() -> Callable[..., Tensor]:
 
 
 def _pixels(image_BHWC: Tensor, view: "OneView", draw: Draws) -> Tensor:
-    """One view of every image, float32 (B, S, S, C) in memory."""
-    small = image_BHWC.device.type == "cpu" and max(image_BHWC.shape[1:3]) <= view.size
-    crop = _gather if small and view.interpolation == "bilinear" else _matmul
-    x = crop(image_BHWC, draw, view.size, view.interpolation == "bicubic")
+    """One view of every image, float32 (B, S, S, C)."""
+    only_enlarges = max(image_BHWC.shape[1:3]) <= view.size and view.interpolation == "bilinear"
+    crop = _gather if only_enlarges and image_BHWC.device.type == "cpu" else _matmul
+    planes = crop(image_BHWC, draw, view.size, view.interpolation == "bicubic")
     if view.jitter_p > 0 and any(view.jitter):
-        x = _jitter(x, draw)
-    if view.gray > 0 and x.shape[1] == 3:
-        x = torch.where(draw.gray.view(-1, 1, 1, 1), _gray(x), x)
+        planes = _jitter(planes, draw)
+    if view.gray > 0 and len(planes) == 3:
+        gray = _gray(planes)
+        planes = [torch.where(_pixelwise(draw.gray), gray, x) for x in planes]
     if view.blur > 0:
-        x = _blur(x, draw.sigma)
+        planes = _blur(planes, draw.sigma)
     if view.solarize > 0:
-        x = torch.where(draw.solarize.view(-1, 1, 1, 1) & (x >= 127.5), 255 - x, x)
-    mean, std = channel_stats(view.mean, view.std, x.shape[1])
-    planes = [x[:, c] * (1 / (255 * std[c])) - mean[c] / std[c] for c in range(x.shape[1])]
-    return torch.stack(planes, -1).permute(0, 3, 1, 2)
+        planes = [torch.where(_pixelwise(draw.solarize) & (x >= 127.5), 255 - x, x) for x in planes]
+    mean, std = channel_stats(view.mean, view.std, len(planes))
+    return torch.stack([x * (1 / (255 * s)) - m / s for x, m, s in zip(planes, mean, std)], -1)
 
 
-def _matmul(image_BHWC: Tensor, draw: Draws, size: int, cubic: bool) -> Tensor:
-    """Crop, resize and flip -> (B, C, S, S)."""
+def _pixelwise(value_B: Tensor) -> Tensor:
+    return value_B.view(-1, 1, 1)
+
+
+# ---- resampling
+
+
+def _matmul(image_BHWC: Tensor, draw: Draws, size: int, cubic: bool) -> Planes:
+    """Crop, resize and flip."""
     count, height, width, channels = image_BHWC.shape
     top, left, h, w = draw.box.float().unbind(1)
     rows_BSH = _resampling(top, h, height, size, cubic, torch.zeros_like(draw.flip))
@@ -63,19 +75,19 @@ def _matmul(image_BHWC: Tensor, draw: Draws, size: int, cubic: bool) -> Tensor:
     x = rows_BSH @ image_BHWC.float().flatten(2)
     x = x.view(count, size, width, channels).permute(0, 3, 1, 2).reshape(count, channels * size, width)
     x = (x @ columns_BSW.mT).view(count, channels, size, size)
-    return x.clamp(0, 255) if cubic else x
+    return list((x.clamp(0, 255) if cubic else x).unbind(1))
 
 
 def _resampling(start: Tensor, length: Tensor, pixels: int, size: int, cubic: bool, flip: Tensor) -> Tensor:
     """Weights (B, S, pixels) of antialiased resampling of [start, start + length), as Pillow defines it."""
-    scale = (length / size)[:, None, None]
+    scale = _pixelwise(length / size)
     out = torch.arange(size, device=start.device, dtype=torch.float32)
     out = torch.where(flip[:, None], size - 1 - out, out)[:, :, None]
-    center = start[:, None, None] + (out + 0.5) * scale
+    center = _pixelwise(start) + (out + 0.5) * scale
     pixel = torch.arange(pixels, device=start.device, dtype=torch.float32)
     x = ((pixel + 0.5 - center) / scale.clamp(min=1)).abs()
     if cubic:  # Keys' kernel with a = -1/2
-        w = torch.where(x < 1, (1.5 * x - 2.5) * x * x + 1, ((-0.5 * x + 2.5) * x - 4) * x + 2) * (x < 2)
+        w = torch.where(x < 1, (1.5 * x - 2.5) * x * x + 1, ((2.5 - 0.5 * x) * x - 4) * x + 2) * (x < 2)
     else:
         w = (1 - x).clamp(min=0)
     inside = (pixel >= start[:, None]) & (pixel < (start + length)[:, None])
@@ -83,104 +95,95 @@ def _resampling(start: Tensor, length: Tensor, pixels: int, size: int, cubic: bo
     return w / w.sum(-1, keepdim=True)
 
 
-def _gather(image_BHWC: Tensor, draw: Draws, size: int, cubic: bool) -> Tensor:
-    """The same where it only enlarges, from the four pixels around each point: on a CPU far less work."""
+def _gather(image_BHWC: Tensor, draw: Draws, size: int, cubic: bool) -> Planes:
+    """The same, bilinear and only to enlarge, from the four pixels around each point: far less work for a CPU."""
     top, left, h, w = draw.box.float().unbind(1)
-    out = torch.arange(size, device=top.device) + 0.5
-
-    def neighbours(start: Tensor, length: Tensor, out: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        at = (start[:, None] + out * (length / size)[:, None] - 0.5).clamp(min=start[:, None])
-        at = torch.minimum(at, (start + length - 1)[:, None])
-        low = at.floor()
-        high = torch.minimum(low + 1, (start + length - 1)[:, None])
-        return low.long(), high.long(), at - low
-
-    y0, y1, v = neighbours(top, h, out.expand(len(top), -1))
-    x0, x1, u = neighbours(left, w, torch.where(draw.flip[:, None], size - out, out))
-    b = torch.arange(len(top), device=top.device)[:, None, None]
-    u, v = u[:, None, :], v[:, :, None]
+    out = (torch.arange(size, device=top.device) + 0.5).expand(len(top), -1)
+    y0, y1, v = (t[:, :, None] for t in _neighbours(top, h, out))
+    x0, x1, u = (t[:, None, :] for t in _neighbours(left, w, torch.where(draw.flip[:, None], size - out, out)))
+    b = _pixelwise(torch.arange(len(top), device=top.device))
     planes = []
     for c in range(image_BHWC.shape[3]):
-        (p00, p01), (p10, p11) = (
-            [image_BHWC[b, y[:, :, None], x[:, None, :], c].float() for x in (x0, x1)] for y in (y0, y1)
-        )
-        planes.append((p00 * (1 - u) + p01 * u) * (1 - v) + (p10 * (1 - u) + p11 * u) * v)
-    return torch.stack(planes, 1)
+        corners = (image_BHWC[b, y, x, c].float() for y in (y0, y1) for x in (x0, x1))
+        top_left, top_right, bottom_left, bottom_right = corners
+        upper, lower = top_left + u * (top_right - top_left), bottom_left + u * (bottom_right - bottom_left)
+        planes.append(upper + v * (lower - upper))
+    return planes
 
 
-def _jitter(x: Tensor, draw: Draws) -> Tensor:
-    """Brightness, contrast, saturation and hue in the order of each sample; x (B, C, S, S)."""
-    place = draw.order.argsort(1)  # of each operation
-    contrast_at = place[:, CONTRAST, None]
-    identity = (torch.arange(4, device=x.device) != HUE).float()  # factors of 1, no shift of hue
-    x = _pointwise(x, torch.where(place < contrast_at, draw.jitter, identity), place)
-    gray = _gray(x) if x.shape[1] == 3 else x
-    factor = _per_sample(draw.jitter[:, CONTRAST])
-    x = (x * factor + gray.mean((1, 2, 3), keepdim=True) * (1 - factor)).clamp(0, 255)
-    return _pointwise(x, torch.where(place > contrast_at, draw.jitter, identity), place)
+def _neighbours(start: Tensor, length: Tensor, out: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """The pixels before and after points `out` (B, S) of the view, and how far along; none outside of the box."""
+    first, last, scale = start[:, None], (start + length - 1)[:, None], (length / out.shape[1])[:, None]
+    at = torch.minimum(torch.maximum(first + out * scale - 0.5, first), last)
+    before = at.floor()
+    return before.long(), torch.minimum(before + 1, last).long(), at - before
 
 
-def _pointwise(x: Tensor, jitter: Tensor, place: Tensor) -> Tensor:
-    """Brightness, saturation and hue by `jitter` (B, 4), in the order of `place` (B, 4)."""
-    at_b, _, at_s, at_h = place.unbind(1)
-    bright, _, saturation, turn = jitter.unbind(1)
-
-    def brightness(x: Tensor, now: Tensor) -> Tensor:
-        return (x * _per_sample(torch.where(now, bright, 1.0))).clamp(0, 255)
-
-    if x.shape[1] != 3:
-        return brightness(x, at_b >= 0)
-    for before_hue in (True, False):
-        b, s = (at_b < at_h) == before_hue, (at_s < at_h) == before_hue
-        x = brightness(x, b & (at_b < at_s))
-        factor = _per_sample(torch.where(s, saturation, 1.0))
-        x = (x * factor + _gray(x) * (1 - factor)).clamp(0, 255)
-        x = brightness(x, b & (at_b > at_s))
-        x = _hue(x, turn.view(-1, 1, 1)) if before_hue else x
-    return x
+# ---- colour
 
 
-def _per_sample(factor_B: Tensor) -> Tensor:
-    return factor_B.view(-1, 1, 1, 1)
+def _jitter(planes: Planes, draw: Draws) -> Planes:
+    """Brightness, contrast, saturation and hue in the order of each sample."""
+    factor = draw.jitter.gather(1, draw.order.long())
+    saturation, contrast = draw.order == SATURATION, draw.order == CONTRAST
+    if len(planes) != 3:
+        factor = torch.where(saturation, 1.0, factor)
+    hue_at = (draw.order == HUE).byte().argmax(1, keepdim=True)
+    place = torch.arange(4, device=draw.order.device)
+    before, after = torch.where(place < hue_at, factor, 1.0), torch.where(place > hue_at, factor, 1.0)
+    for k in (0, 1, 2):
+        planes = _blend(planes, before[:, k], saturation[:, k], contrast[:, k])
+    if len(planes) == 3:
+        planes = _turn_hue(planes, _pixelwise(draw.jitter[:, HUE]))
+    for k in (1, 2, 3):
+        planes = _blend(planes, after[:, k], saturation[:, k], contrast[:, k])
+    return planes
 
 
-def _gray(x: Tensor) -> Tensor:
-    """Luma of RGB (B, 3, S, S) -> (B, 1, S, S), the weights of ITU-R BT.601."""
-    return (0.2989 * x[:, 0] + 0.587 * x[:, 1] + 0.114 * x[:, 2])[:, None]
+def _blend(planes: Planes, factor: Tensor, saturation: Tensor, contrast: Tensor) -> Planes:
+    """One round of the formula above; `factor`, `saturation` and `contrast` (B,)."""
+    gray = _gray(planes) if len(planes) == 3 else torch.stack(planes).mean(0)
+    toward = gray * _pixelwise(saturation) + gray.mean((1, 2), keepdim=True) * _pixelwise(contrast)
+    toward = toward * _pixelwise(1 - factor)
+    return [(x * _pixelwise(factor) + toward).clamp(0, 255) for x in planes]
 
 
-def _hue(x: Tensor, shift: Tensor) -> Tensor:
+def _gray(planes: Planes) -> Tensor:
+    """Luma of RGB with the weights of ITU-R BT.601."""
+    r, g, b = planes
+    return 0.2989 * r + 0.587 * g + 0.114 * b
+
+
+def _turn_hue(planes: Planes, shift: Tensor) -> Planes:
     """Turn the hue of HSV by `shift` turns in [-1/2, 1/2]; hue counts sixths of a turn from red."""
-    r, g, b = x.unbind(1)
+    r, g, b = planes
     high, low = torch.maximum(torch.maximum(r, g), b), torch.minimum(torch.minimum(r, g), b)
     chroma = high - low
     inverse = 1 / chroma.clamp(min=1e-12)  # without chroma the numerators are 0 as well
-    hue = torch.where(
-        high == r, (g - b) * inverse, torch.where(high == g, (b - r) * inverse + 2, (r - g) * inverse + 4)
-    )
-    hue = hue + 6 * shift
+    from_green, from_blue = (b - r) * inverse + 2, (r - g) * inverse + 4
+    hue = torch.where(high == r, (g - b) * inverse, torch.where(high == g, from_green, from_blue)) + 6 * shift
     hue = hue - 6 * torch.floor(hue / 6)
-    r = ((hue - 3).abs() - 1).clamp(0, 1)
-    g = (2 - (hue - 2).abs()).clamp(0, 1)
-    b = (2 - (hue - 4).abs()).clamp(0, 1)
-    return torch.stack((low + chroma * r, low + chroma * g, low + chroma * b), 1)
+    shares = ((hue - 3).abs() - 1, 2 - (hue - 2).abs(), 2 - (hue - 4).abs())
+    return [low + chroma * share.clamp(0, 1) for share in shares]
 
 
-def _blur(x: Tensor, sigma: Tensor) -> Tensor:
+# ---- blur
+
+
+def _blur(planes: Planes, sigma: Tensor) -> Planes:
     """Gaussian blur as two products with banded matrices (B, S, S); samples with sigma 0 stay as they are."""
-    size = x.shape[-1]
-    on = sigma > 0
-    safe = torch.where(on, sigma, 1.0)[:, None, None]
-    radius = (3 * safe).ceil().clamp(max=size - 1)
-    at = torch.arange(size, device=x.device)
-    # a weight at distance |i - j|, and where the reflected border brings column j to row i again
-    ways = (at[:, None] - at, at[:, None] + at, at[:, None] + at - 2 * (size - 1))
-    matrix = x.new_zeros(())
-    for n, distance in enumerate(ways):
-        d = distance.float().expand(len(x), -1, -1)
-        w = torch.exp(-0.5 * (d / safe) ** 2) * (d.abs() <= radius)
-        if n:  # the border itself is not repeated
-            w = w * (at != (0 if n == 1 else size - 1))
-        matrix = matrix + w
-    matrix = (matrix / matrix.sum(-1, keepdim=True))[:, None]
-    return torch.where(on.view(-1, 1, 1, 1), matrix @ x @ matrix.mT, x)
+    size = planes[0].shape[-1]
+    on = _pixelwise(sigma > 0)
+    spread = torch.where(on, _pixelwise(sigma), 1.0)
+    radius = (3 * spread).ceil().clamp(max=size - 1)
+
+    def weight(distance: Tensor) -> Tensor:
+        return torch.exp(-0.5 * (distance / spread) ** 2) * (distance.abs() <= radius)
+
+    column = torch.arange(size, device=sigma.device)
+    row = column[:, None]
+    # a column is met directly and once more in the reflection at either border, the border itself excepted
+    matrix = weight(row - column) + weight(row + column) * (column > 0)
+    matrix = matrix + weight(row + column - 2 * (size - 1)) * (column < size - 1)
+    matrix = matrix / matrix.sum(-1, keepdim=True)
+    return [torch.where(on, matrix @ x @ matrix.mT, x) for x in planes]
