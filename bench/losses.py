@@ -4,7 +4,6 @@ Times are interleaved in this process; extra peak memory is measured in a fresh 
 """
 
 import json
-import resource
 import subprocess
 import sys
 from collections.abc import Callable
@@ -14,7 +13,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from bench.harness import Row, compare, installed, peak_mb
+from bench.harness import Row, compare, installed
 from nolabel.losses.cluster import sinkhorn
 from nolabel.losses.contrastive import info_nce, nt_xent
 from nolabel.losses.redundancy import barlow_twins, directions, sigreg, vicreg
@@ -158,9 +157,10 @@ def extra_mb(who: str, n: int, device: str) -> float:
     return json.loads(done.stdout.splitlines()[-1])
 
 
-def resident_mb() -> float:
-    """Resident size of this process now, in MiB (Linux)."""
-    return int(Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize() / 2**20
+def resident_mb(field: str) -> float:
+    """`VmRSS` or its peak `VmHWM` of this process in MiB (Linux). `ru_maxrss` would start at the parent's peak."""
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return next(int(line.split()[1]) for line in lines if line.startswith(field)) / 1024
 
 
 def measure(who: str, n: int, device: str) -> None:
@@ -178,9 +178,9 @@ def measure(who: str, n: int, device: str) -> None:
     on_cpu = device == "cpu"
     if not on_cpu:
         torch.cuda.reset_peak_memory_stats()
-    before = resident_mb() if on_cpu else torch.cuda.max_memory_allocated() / 2**20
+    before = resident_mb("VmRSS") if on_cpu else torch.cuda.max_memory_allocated() / 2**20
     step(lambda: loss(a, b), a, b)()
-    after = peak_mb() if on_cpu else torch.cuda.max_memory_allocated() / 2**20
+    after = resident_mb("VmHWM") if on_cpu else torch.cuda.max_memory_allocated() / 2**20
     print(json.dumps(after - before))
 
 

@@ -83,6 +83,8 @@ def test_cache_is_used_again_and_notices_changes(tmp_path, monkeypatch):
             open_data(root, progress=lambda what, share: seen.append(share)).splits["train"].take([0])["image"], first
         )
         assert not seen
+        monkeypatch.chdir(tmp_path)
+        assert len(open_data("pets").splits["train"]) == 7, "the same folder under another path"
     time.sleep(0.01)
     (root / "cat" / "000.jpg").write_bytes(jpeg(99))
     data = open_data(root, progress=lambda what, share: seen.append(share))

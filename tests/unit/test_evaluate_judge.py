@@ -9,10 +9,12 @@ from nolabel.data.columns import ArrayColumn
 from nolabel.data.split import Data, Split
 from nolabel.evaluate.baselines import RawPixels, random_init
 from nolabel.evaluate.features import EvalData, extract, fast_bf16, fingerprint
+from nolabel.evaluate.finetune import FineTune
 from nolabel.evaluate.geometry import Geometry
 from nolabel.evaluate.judge import judge
 from nolabel.evaluate.knn import KNN
 from nolabel.evaluate.linear import Linear
+from nolabel.evaluate.lowshot import LowShot, balanced
 from nolabel.evaluate.online import OnlineKNN
 from nolabel.views.image import plain
 
@@ -193,3 +195,59 @@ def test_geometry_shows_a_collapse(data):
     assert values["std"] == pytest.approx(0, abs=1e-5)
     assert values["rankme"] == pytest.approx(1, abs=1e-3)
     assert values["uniformity"] == pytest.approx(0, abs=1e-4)
+
+
+def test_low_shot_draws_are_balanced_nested_and_repeatable():
+    y = make_split(600, "train").columns["label"].take(torch.arange(600))
+    few, folds = balanced(y, 4, 4, seed=7)
+    assert y[few].bincount().tolist() == [4, 4, 4] and folds.bincount().tolist() == [3, 3, 3, 3]
+    many, _ = balanced(y, 0.1, 4, seed=7)
+    assert set(few.tolist()) < set(many.tolist())
+    assert torch.equal(few, balanced(y, 4, 4, seed=7)[0])
+    assert not torch.equal(few, balanced(y, 4, 4, seed=8)[0])
+    assert len(balanced(y, 0.001, 4, seed=0)[0]) == 3  # at least one of each class
+
+
+@pytest.mark.parametrize("labels", [1, 4, 0.1])
+def test_low_shot(data, labels):
+    linear = Linear(grid=(0.01, 0.1, 1.0), iterations=30)
+    result = LowShot(labels, draws=2, linear=linear)(random_init(Net, data.splits["train"], transform), eval_of(data))
+    assert set(result) == {"top1", "top1_std"} and 40 < result["top1"] <= 100 and result["top1_std"] >= 0
+
+
+def eval_of(data):
+    return EvalData(data.splits, transform, precision="fp32")
+
+
+def test_fine_tuning_learns_on_a_copy_and_repeats(data):
+    torch.manual_seed(0)
+    net = TrainableNet()
+    before = fingerprint(net)
+    protocol = FineTune(epochs=10, batch=32, rates=(1e-5, 3e-3))
+    result = protocol(net, eval_of(data))
+    assert fingerprint(net) == before and net.training
+    assert result["top1"] > 80 and result["rate"] == 3e-3 and result["at_edge"] == 1
+    assert protocol(net, eval_of(data)) == result
+
+
+def test_fine_tuning_never_chooses_by_the_test_split(data):
+    wrong = make_split(90, "test", seed=1)
+    wrong.columns["label"] = ArrayColumn(((wrong.columns["label"].take(torch.arange(90)) + 1) % 3).numpy())
+    torch.manual_seed(0)
+    net, protocol = TrainableNet(), FineTune(epochs=2, batch=32, rates=(1e-5, 3e-3))
+    right = protocol(net, eval_of(data))
+    other = protocol(net, EvalData({**data.splits, "test": wrong}, transform, precision="fp32"))
+    assert right["rate"] == other["rate"] and right["top1"] != other["top1"]
+
+
+def test_augmentation_shifts_and_flips_by_whole_pixels():
+    x = torch.arange(2 * 3 * 8 * 8).float().view(2, 3, 8, 8)
+    moved = FineTune()._augment(x, torch.Generator().manual_seed(0))
+    assert moved.shape == x.shape and set(moved.flatten().tolist()) <= set(x.flatten().tolist())
+    assert moved.is_contiguous(memory_format=torch.channels_last)
+    assert torch.equal(FineTune(shift=0)._augment(x, torch.Generator()), x)
+
+
+class TrainableNet(Net):
+    def forward(self, x):
+        return self.body(x)

@@ -46,7 +46,7 @@ def open_data(
     data = Data(spec, {}, [note for listing in found.values() for note in listing.notes])
     side = _side(found["train"], size)
     for name, listing in found.items():
-        title = spec if len(found) == 1 else f"{spec} {name}"
+        title = f"{printable(Path(spec).name)} {name}"
         data.splits[name] = _split(name, listing, title, side, channels, cache, workers, progress or _quiet)
         if name == "train" and "test" not in found and listing.labels is not None:
             hold_out(data, listing.labels, test_fraction)

@@ -50,7 +50,8 @@ def random_init(
     Without that calibration the statistics are those of the constructor (mean 0, variance 1), the activations of a deep
     net drift, and the control would be weaker than an untrained net truly is. A function of `seed`.
     """
-    with torch.random.fork_rng():
+    device = torch.device(device)
+    with torch.random.fork_rng([device] if device.type == "cuda" else []):
         seed_all(fold(seed, _WEIGHTS))
         encoder = make_encoder().to(device)
     order = torch.randperm(len(split), generator=generator(fold(seed, _BATCHES)))
@@ -59,7 +60,7 @@ def random_init(
         # only batches of one size: a ragged last one would weigh its samples more
         for rows in order.split(min(batch, len(order)))[:batches]:
             if len(rows) == min(batch, len(order)):
-                yield transform(to_device(split.take(rows), torch.device(device)))
+                yield transform(to_device(split.take(rows), device))
 
     calibrate_batchnorm(encoder, views())
     return encoder.eval()

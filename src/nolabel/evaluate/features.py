@@ -3,7 +3,7 @@
     f_i = encoder(transform(sample_i)),  evaluation mode, no gradient, no augmentation
 
 Precision: the forward pass runs in bfloat16 autocast where that is fast (`fast_bf16`), else in float32; what comes out
-is always float32. On CIFAR-10 with a ResNet-18 the k-NN accuracy of the two differs by less than 0.3 points, which is
+is always float32. With an untrained ResNet-18 on CIFAR-10 k-NN gives 23.32 % both ways (top-5 72.72 and 72.82), far
 below the error of 10,000 test images; pass `precision="fp32"` where a number must be exact.
 
 Shapes: N samples, D features, B batch.

@@ -192,8 +192,8 @@ def _largest(s_QN: Tensor, m: int) -> tuple[Tensor, Tensor]:
     # a group takes one column of each of 16 slices, so that the maximum runs over long contiguous vectors
     size = n // _GROUP
     _, groups_Qm = _largest(s_QN.view(q, _GROUP, size).amax(1), m)
-    columns_QR = (groups_Qm[:, None] + size * torch.arange(_GROUP)[:, None]).flatten(1)
-    flat_QR = columns_QR + n * torch.arange(q)[:, None]
+    columns_QR = (groups_Qm[:, None] + size * torch.arange(_GROUP, device=s_QN.device)[:, None]).flatten(1)
+    flat_QR = columns_QR + n * torch.arange(q, device=s_QN.device)[:, None]
     s_Qm, keep_Qm = s_QN.view(-1).index_select(0, flat_QR.flatten()).view(q, -1).float().topk(m, sorted=False)
     return s_Qm, columns_QR.gather(1, keep_Qm)
 

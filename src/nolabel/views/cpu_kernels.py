@@ -169,12 +169,14 @@ def _filter_rows(bytes_, start, stride, w, h, channels, lanes, line, first_S, we
     """Resample h rows of w pixels, up to four channels, into rows of length S of the planes of `target`."""
     size = first_S.size
     most = weights.size // size
+    whole = max(0, w - (3 if channels == 1 else 1))  # pixels from which four bytes do not lead beyond the images
     for y in range(h):
         begin = start + y * stride
-        for x in range(w - 1):
+        for x in range(whole):
             _widen(bytes_, begin + x * channels, line, 4 * x)
-        for c in range(lanes):  # four bytes of the last pixel might lie beyond the images
-            line[4 * (w - 1) + c] = bytes_[begin + (w - 1) * channels + c]
+        for x in range(whole, w):
+            for c in range(lanes):
+                line[4 * x + c] = bytes_[begin + x * channels + c]
         if taps == 2:  # constants for the common numbers of taps, so that their loops unroll
             for o in range(size):
                 _filter(line, 4 * first_S[o], weights, o * most, 2, target, y * size + o, plane)

@@ -5,7 +5,6 @@ value that changes nothing (factor 1, shift 0, sigma 0), so an executor needs no
 """
 
 import itertools
-import math
 from collections.abc import Sequence
 from functools import cache
 from typing import TYPE_CHECKING, NamedTuple
@@ -63,7 +62,7 @@ def draw(
     return Draws(
         box=_crop_box(area, aspect, u[0], u[1], height, width, view.scale, view.ratio),
         flip=u[2] < view.flip,
-        order=_orders(device)[(u[3] * 24).long()],
+        order=_orders(device).index_select(0, (u[3] * 24).long()),
         jitter=torch.stack((*factors, torch.where(jittered, _between(u[8], -turn, turn), 0.0)), 1),
         gray=u[9] < view.gray,
         sigma=torch.where(_happens(u[10], [v.blur for v in views]), _between(u[11], *view.blur_sigma), 0.0),
@@ -105,11 +104,14 @@ def _crop_box(
     `area` and `aspect` (10, N), `down` and `right` (N,) are uniforms in [0, 1). Returns (N, 4) int32.
     """
     area = _between(area, *scale) * (height * width)
-    aspect = _between(aspect, math.log(ratio[0]), math.log(ratio[1])).exp()
-    w, h = (area * aspect).sqrt().round(), (area / aspect).sqrt().round()
-    good = (w <= width) & (h <= height) & (torch.minimum(w, h) > 0)
-    any_good, first = good.byte().max(0)  # of equal values the first
-    w, h, fits = w.gather(0, first[None])[0], h.gather(0, first[None])[0], any_good.bool()
+    aspect = ratio[0] * (ratio[1] / ratio[0]) ** aspect
+    w2, h2 = area * aspect, area / aspect
+    good = (w2 < (width + 0.5) ** 2) & (h2 < (height + 0.5) ** 2) & (torch.minimum(w2, h2) > 0.25)  # once rounded
+    attempts_left = (good * torch.arange(_ATTEMPTS, 0, -1, device=good.device)[:, None]).amax(0)
+    fits, first = attempts_left > 0, (_ATTEMPTS - attempts_left).clamp(max=_ATTEMPTS - 1)[None]
+    w2, h2 = w2.gather(0, first)[0], h2.gather(0, first)[0]
+    # rsqrt, as above pow and amax: sqrt, exp and max start threads on a CPU, which then spin in the way of the views
+    w, h = (w2 * w2.rsqrt()).round(), (h2 * h2.rsqrt()).round()
     all_w, all_h = min(width, round(height * ratio[1])), min(height, round(width / ratio[0]))
     w, h = torch.where(fits, w, float(all_w)), torch.where(fits, h, float(all_h))
     top = torch.where(fits, down * (height - h + 1), float((height - all_h) // 2))

@@ -86,19 +86,18 @@ def factors(
     """
     p, rng = profile_of(profile), Streams(np.atleast_1d(np.asarray(index, np.int64)), seed, resample, draw)
     n = p.objects
-    radius = _scale(rng("radius", n), *p.radius)
-    radius[:, 1:] *= 0.75
+    size = rng("radius", n)
+    radius = _scale(size, *p.radius)
+    radius[:, 1:] = radius[:, :1] * _scale(size[:, 1:], 0.6, 0.9)
     ground, back = rng("background", 12), rng("colour", n + 1, 3)
     luminance = _scale(back[:, 0, 0], 0.2, 0.8)
     amplitude = _scale(ground[:, 1], 0.3, 1.0) * p.background
-    light = _scale(rng("light", 3), -p.light, p.light)
-    camera = _scale(rng("camera", 3), -p.camera, p.camera)
     return {
         "shape": rng.choice("shape", len(SHAPES), n),
         "material": rng.choice("material", len(MATERIALS), n),
         "program": rng.choice("program", len(PROGRAMS), 1)[:, 0],
         "count": 1 + rng.choice("count", n, 1)[:, 0],
-        "position": _apart(rng("position", n, 4, 2), radius),
+        "position": _apart(rng("position", n, 4, 2), p.margin * radius),
         "radius": radius,
         "angle": _scale(rng("angle", n), -p.rotation, p.rotation),
         "colour": _colour(_away(back[:, 1:, 0], luminance[:, None], p.contrast), back[:, 1:, 1:], p.chroma),
@@ -109,8 +108,8 @@ def factors(
         "background_layout": np.stack(
             (_scale(ground[:, 5], 2.0, 5.0), ground[:, 6] * 2 * math.pi, ground[:, 7] * 64, ground[:, 8] * 64), 1
         ),
-        "light": light,
-        "camera": camera,
+        "light": _scale(rng("light", 3), -p.light, p.light),
+        "camera": _scale(rng("camera", 3), -p.camera, p.camera),
         "occluder": rng("occluder", 3),
     }
 
@@ -142,9 +141,9 @@ def _direction(u: Floats) -> Floats:
     return 1 + 0.6 * (u - 0.5)
 
 
-def _apart(u: Floats, radius: Floats) -> Floats:
+def _apart(u: Floats, margin: Floats) -> Floats:
     """Centres (B, K, 2) from candidates u (B, K, C, 2): of each object the one farthest from those before it."""
-    margin = radius[:, :, None, None]
+    margin = margin[:, :, None, None]
     candidates = margin + (1 - 2 * margin) * u
     centre = candidates[:, :, 0].copy()
     for k in range(1, centre.shape[1]):

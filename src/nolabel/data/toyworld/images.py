@@ -1,7 +1,7 @@
 """Still images of the toy world, labelled by the shape of the object in front. No download, any number of samples.
 
-    >>> render([0, 1, 2], size=32)["image"].shape
-    (3, 32, 32, 3)
+>>> render([0, 1, 2], size=32)["image"].shape
+(3, 32, 32, 3)
 """
 
 import math
@@ -12,7 +12,8 @@ from numpy.typing import ArrayLike, NDArray
 
 from nolabel.data.toyworld.factors import SHAPES, Factors, factors
 from nolabel.data.toyworld.profiles import Profile, profile_of
-from nolabel.data.toyworld.render import BAR, OBJECT, SCENE, draw as draw_scenes
+from nolabel.data.toyworld.render import BAR, OBJECT
+from nolabel.data.toyworld.render import draw as draw_scenes
 
 CLASSES = SHAPES
 """names of the labels"""
@@ -38,40 +39,49 @@ def render(
 
 
 def object_state(table: Factors, profile: str | Profile) -> NDArray[np.float64]:
-    """What `render.draw` needs to know of the objects of a factor table: (B, K, fields), occluder first, then 0, 1, ..."""
+    """What `render.draw` needs to know of the objects of a factor table: (B, K, 16), occluder first, then 0, 1, ..."""
     p = profile_of(profile)
     batch, count = table["shape"].shape
-    state = np.zeros((batch, count, len(OBJECT)))
-    put = {name: state[..., i] for i, name in enumerate(OBJECT)}
     number = np.arange(count)
-    pan, zoom = table["camera"][:, None, :2], 1 + 0.5 * table["camera"][:, 2, None]
-    centre = 0.5 + zoom[..., None] * (table["position"] - pan - 0.5)
-    put["x"][:], put["y"][:] = centre[..., 0], centre[..., 1]
-    put["radius"][:] = np.where(number < table["count"][:, None], zoom * table["radius"], 0)
-    put["angle"][:], put["shape"][:], put["material"][:] = table["angle"], table["shape"], table["material"]
-    put["id"][:] = number + 1
-    put["frequency"][:] = 1.2 + 0.8 * table["texture"][..., 0]
-    put["phase_u"][:], put["phase_v"][:] = 64 * table["texture"][..., 1], 64 * table["texture"][..., 2]
-    state[..., OBJECT.index("r") : OBJECT.index("b") + 1] = table["colour"]
-    state[..., OBJECT.index("dr") :] = p.texture
+    zoom = 1 + 0.5 * table["camera"][:, 2, None]
+    centre = 0.5 + zoom[..., None] * (table["position"] - table["camera"][:, None, :2] - 0.5)
+    state = _fields(
+        batch,
+        count,
+        x=centre[..., 0],
+        y=centre[..., 1],
+        radius=np.where(number < table["count"][:, None], zoom * table["radius"], 0),
+        angle=table["angle"],
+        shape=table["shape"],
+        material=table["material"],
+        id=number + 1,
+        frequency=1.2 + 0.8 * table["texture"][..., 0],
+        phase_u=64 * table["texture"][..., 1],
+        phase_v=64 * table["texture"][..., 2],
+        colour=table["colour"],
+        amplitude=p.texture,
+    )
     if not p.occluder:
         return state
-    bar = np.zeros((batch, 1, len(OBJECT)))
-    u = table["occluder"]
-    bar[..., :8] = np.stack((u[:, 0], u[:, 1], *np.broadcast_arrays(0.4, math.pi * u[:, 2], BAR, 0, 255, 0)), 1)[:, None]
-    bar[..., 10:13] = 0.5 * table["background_colour"][:, None]
+    x, y, turn = table["occluder"].T[..., None]
+    dark = 0.5 * table["background_colour"][:, None]
+    bar = _fields(batch, 1, x=x, y=y, radius=0.4, angle=math.pi * turn, shape=BAR, id=255, colour=dark)
     return np.concatenate((bar, state), 1)
 
 
+def _fields(batch: int, count: int, colour: NDArray, amplitude: float = 0, **fields: ArrayLike) -> NDArray[np.float64]:
+    """Objects (B, K, 16) from their named fields; those not named are 0."""
+    state = np.zeros((batch, count, len(OBJECT)))
+    state[..., -6:-3], state[..., -3:] = colour, amplitude
+    for name, value in fields.items():
+        state[..., OBJECT.index(name)] = value
+    return state
+
+
 def scene_state(table: Factors) -> NDArray[np.float64]:
-    """What `render.draw` needs to know of the backgrounds of a factor table: (B, fields)."""
-    pan = table["camera"][:, :2]
-    layout = table["background_layout"].copy()
-    # The background is far away: it moves half as much as the objects.
-    layout[:, 2:] += 0.5 * layout[:, :1] * pan
+    """What `render.draw` needs to know of the backgrounds of a factor table: (B, 16), the fields `SCENE`."""
     family = 1 + table["background"][:, None]
     light = table["light"] + np.array([1.0, 0.0, 0.0])
+    shift = -0.5 * table["camera"][:, :2]  # far away, so it moves half as much as the objects
     colours = table["background_colour"], table["background_amplitude"]
-    state = np.concatenate((family, layout, *colours, light), 1)
-    assert state.shape[1] == len(SCENE)
-    return state
+    return np.concatenate((family, table["background_layout"], *colours, light, shift), 1)

@@ -14,6 +14,8 @@ class Profile:
     """most objects in a scene; the count is uniform over 1 .. objects"""
     radius: tuple[float, float]
     """radius of the circle that a shape about fills"""
+    margin: float = 1.0
+    """least distance of a centre from the border, in radii"""
     rotation: float = math.pi
     """start angles are uniform in -rotation .. rotation"""
     contrast: float = 0.25

@@ -18,8 +18,9 @@ OBJECT = ("x", "y", "radius", "angle", "shape", "material", "id", "frequency", "
           "dr", "dg", "db")  # fmt: skip
 """radius <= 0: absent; material: number of the texture; d*: amplitude of the texture; id: written where it is seen"""
 SCENE = ("pattern", "frequency", "angle", "phase_u", "phase_v", "r", "g", "b", "dr", "dg", "db", "gain", "gain_x",
-         "gain_y")  # fmt: skip
-"""pattern: number of the background texture; gain_x, gain_y: change of the lighting gain across the image"""
+         "gain_y", "x", "y")  # fmt: skip
+"""pattern: number of the background texture; gain_x, gain_y: change of the lighting gain across the image, which stays
+where it is; x, y: shift of the background"""
 BAR = 8
 """number of the shape that only occluders have, after those of `factors.SHAPES`"""
 EXTENT = 1.2
@@ -115,12 +116,12 @@ def _background(canvas, scene):
     if family == 5:
         frequency, phase_u, phase_v = 2.0, 0.0, 0.0  # one slope from edge to edge
     c, s = frequency * math.cos(scene[2]), frequency * math.sin(scene[2])
-    left, step_u, step_v = 0.5 / size - 0.5, c / size, -s / size
+    left, step_u, step_v = 0.5 / size - 0.5 - scene[14], c / size, -s / size
     # In float32, and written out, this loop is half as long.
     r, g, b = np.float32(scene[5]), np.float32(scene[6]), np.float32(scene[7])
     dr, dg, db = np.float32(scene[8]), np.float32(scene[9]), np.float32(scene[10])
     for i in range(size):
-        y = (i + 0.5) / size - 0.5
+        y = (i + 0.5) / size - 0.5 - scene[15]
         u, v = phase_u + s * y + c * left, phase_v + c * y - s * left
         for j in range(size):
             value = np.float32(pattern(family, u + j * step_u, v + j * step_v))
@@ -188,8 +189,46 @@ def _draw(objects, scenes, images, ids):
 
 
 def draw(objects: NDArray[np.float64], scenes: NDArray[np.float64], size: int) -> tuple[NDArray, NDArray]:
-    """Objects (B, K, 16) on scenes (B, 14) -> images uint8 (B, size, size, 3), instance ids uint8 (B, size, size)."""
+    """Objects (B, K, 16) on scenes (B, 16) -> images uint8 (B, size, size, 3), instance ids uint8 (B, size, size)."""
     images = np.empty((len(objects), size, size, 3), np.uint8)
     ids = np.zeros((len(objects), size, size), np.uint8)
     _draw(np.ascontiguousarray(objects, np.float64), np.ascontiguousarray(scenes, np.float64), images, ids)
     return images, ids
+
+
+@_jit
+def _flow(objects, scenes, later_objects, later_scenes, ids, flow):
+    size = ids.shape[1]
+    motion = np.zeros((256, 4))  # of each id: the flow at pixel (j, i) is (a j - b i + c, b j + a i + d)
+    for n in range(len(ids)):
+        motion[0, 2] = size * (later_scenes[n, 14] - scenes[n, 14])
+        motion[0, 3] = size * (later_scenes[n, 15] - scenes[n, 15])
+        for k in range(objects.shape[1]):
+            now, later = objects[n, k], later_objects[n, k]
+            if now[2] > 0:
+                a = later[2] / now[2] * math.cos(later[3] - now[3])
+                b = later[2] / now[2] * math.sin(later[3] - now[3])
+                x, y = 0.5 - now[0] * size, 0.5 - now[1] * size  # of pixel (0, 0), from the centre of the object
+                c, d = later[0] * size - 0.5 + a * x - b * y, later[1] * size - 0.5 + b * x + a * y
+                motion[int(now[6]), :] = np.array((a - 1, b, c, d))
+        for i in range(size):
+            for j in range(size):
+                k = ids[n, i, j]
+                flow[n, i, j, 0] = motion[k, 0] * j - motion[k, 1] * i + motion[k, 2]
+                flow[n, i, j, 1] = motion[k, 1] * j + motion[k, 0] * i + motion[k, 3]
+
+
+def flow_between(
+    objects: NDArray[np.float64],
+    scenes: NDArray[np.float64],
+    later_objects: NDArray[np.float64],
+    later_scenes: NDArray[np.float64],
+    ids: NDArray[np.uint8],
+) -> NDArray[np.float32]:
+    """Where what a pixel shows goes: float32 (B, S, S, 2), pixels to the right and down, of `ids` (B, S, S) as drawn.
+
+    Exact: rigid motion of the objects, parallax of the background. What is hidden later has its flow too.
+    """
+    flow = np.empty((*ids.shape, 2), np.float32)
+    _flow(objects, scenes, later_objects, later_scenes, ids, flow)
+    return flow
