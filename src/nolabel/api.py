@@ -65,31 +65,42 @@ def train(method: str, data: str | Path = "toyworld", **settings: Any) -> "Train
 
 def train_with(method: str, options: Options, changes: dict[str, Any]) -> "Trained":
     """`train` with its settings sorted into options and changed fields."""
+    alone = not processes.started()
     device = processes.start(options.device)
-    keep_freed_memory()
     with _first_rank_first():
         plan, data = plans.resolve(method, options, changes, _progress(options.quiet))
     folder = Path(share(str(_new_folder(options, plan)) if rank() == 0 else ""))
     if rank() == 0:
         plans.write(plan, folder / "run.json")
+        if not options.quiet:
+            _tell(_headline(plan, data, folder))
+            for line in [*data.notes, *skipped(data)]:
+                _tell(line)
     barrier()
-    built = plans.build(plan, device, data)
-    if rank() == 0 and not options.quiet:
-        _tell(_headline(plan, data, folder))
-        for note in data.notes:
-            _tell(note)
-    return _go(built, folder, device, options.quiet)
+    if alone and plan.settings.processes > 1:
+        return _launch(folder, plan, options.quiet)
+    return _go(plans.build(plan, device, data), folder, device, options.quiet)
 
 
 def resume(folder: str | Path, quiet: bool = False) -> "Trained":
     """Go on with a run where its newest intact checkpoint stands; the end is bitwise that of an uninterrupted run."""
     folder = _run_folder(folder)
     plan = plans.read(folder / "run.json")
+    if plan.settings.processes > 1 and not processes.started():
+        return _launch(folder, plan, quiet)
     device = processes.start(plan.device)
-    keep_freed_memory()
     with _first_rank_first():
         built = plans.build(plan, device, progress=_progress(quiet))
     return _go(built, folder, device, quiet, again=True)
+
+
+def _launch(folder: Path, plan: Plan, quiet: bool) -> "Trained":
+    """Go on with the run in processes of their own, which find everything in its folder."""
+    argv = ["-m", "nolabel.cli", "resume", str(folder), *(["--quiet"] if quiet else [])]
+    code = processes.launch([*argv, "--no-table"], plan.settings.processes)
+    if code:
+        raise Stopped(code if code > 0 else 128 - code)
+    return Trained(folder, plan)
 
 
 def load(folder: str | Path) -> "Trained":
@@ -255,11 +266,9 @@ def skipped(data: Data) -> list[str]:
 
 
 def _go(built: Built, folder: Path, device: torch.device, quiet: bool, again: bool = False) -> Trained:
-    """Train to the end, then judge, export and report."""
-    plan, settings = built.plan, built.plan.settings
-    for line in skipped(built.data):
-        if rank() == 0 and not quiet:
-            _tell(line)
+    """Train to the end on all ranks; then rank 0 judges, exports and reports."""
+    keep_freed_memory()
+    plan, settings, first = built.plan, built.plan.settings, rank() == 0
     if settings.batch % (world() * settings.accumulate):
         raise UserError(
             f"--batch {settings.batch} does not divide into {world()} processes x {settings.accumulate} parts"
@@ -276,24 +285,27 @@ def _go(built: Built, folder: Path, device: torch.device, quiet: bool, again: bo
 
     run = Run(
         built.method, source, settings, feed=feed, data=Access(built, device), device=device, folder=folder, tell=_tell,
-        observers=_observers(built, folder, device, quiet) if rank() == 0 else [],
+        observers=_observers(built, folder, device, quiet) if first else [],
     )  # fmt: skip
-    if again and not run.resume() and rank() == 0:
-        _tell(f"{folder} has no checkpoint yet; starting from the first step")
+    if again:
+        run.resume()
     if settings.compile:
         for net in built.method.children():
             net.compile()
     run.train()
+    processes.stop()
     trained = Trained(folder, plan)
+    if not first:
+        return trained
+    if device.type == "cpu":  # the cores of the other ranks are free now
+        torch.set_num_threads(max(torch.get_num_threads(), processes.cores()))
     trained.built = built
-    if rank() == 0:
-        save_encoder(built.method.kept(), folder / "encoder.safetensors", card=_card(plan, built))
-        trained.encoder = built.method.kept().eval()
-        if plan.evaluate:
-            trained.judge(None, plan.evaluate)
-        if plan.report:
-            trained.report()
-    barrier()
+    save_encoder(built.method.kept(), folder / "encoder.safetensors", card=_card(plan, built))
+    trained.encoder = built.method.kept().eval()
+    if plan.evaluate:
+        trained.judge(None, plan.evaluate)
+    if plan.report:
+        trained.report()
     return trained
 
 
@@ -359,6 +371,14 @@ def _headline(plan: Plan, data: Data, folder: Path) -> str:
         f"{plan.method} on {data.name} ({len(data.splits['train']):,} samples, {plan.size} px), encoder "
         f"{plan.encoder['name']}, batch {s.batch}, {length}, recipe {plan.recipe} -> {folder}"
     )
+
+
+class Stopped(Exception):
+    """A process of the run failed and has said why; `code` is its exit code."""
+
+    def __init__(self, code: int) -> None:
+        super().__init__("")
+        self.code = code
 
 
 def _tell(line: str) -> None:

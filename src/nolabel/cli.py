@@ -4,6 +4,7 @@ import contextlib
 import dataclasses
 import io
 import json
+import os
 import re
 import sys
 from collections.abc import Callable
@@ -35,18 +36,21 @@ examples
 Run = Annotated[Path, tyro.conf.Positional]
 
 
-def resume(run: Run, /, quiet: bool = False) -> None:
+def resume(run: Run, /, quiet: bool = False, table: bool = True) -> None:
     """Go on with a run where its newest intact checkpoint stands.
 
     Args:
         run: the folder of the run
         quiet: no progress on the terminal
+        table: print the results at the end
 
     Example: nolabel resume runs/simclr-toyworld
     """
     from nolabel import api
 
-    _show(api.resume(run, quiet))
+    trained = api.resume(run, quiet)
+    if table:
+        _show(trained)
 
 
 def evaluate(run: Run, /, data: str | None = None, protocols: tuple[str, ...] = ("knn", "linear")) -> None:
@@ -170,7 +174,9 @@ def main(argv: list[str] | None = None) -> None:
         code = _known(error)
         if code is None:
             raise
-        _fail(str(error), code)
+        if str(error):
+            _fail(str(error), code)
+        sys.exit(code)
 
 
 def _train(argv: list[str]) -> None:
@@ -283,12 +289,15 @@ def _known(error: Exception) -> int | None:
 
     if isinstance(error, UserError):
         return 2
+    from nolabel.api import Stopped
     from nolabel.engine import Interrupted
 
-    return error.code if isinstance(error, Interrupted) else None
+    return error.code if isinstance(error, Interrupted | Stopped) else None
 
 
 def _fail(line: str, code: int = 2) -> None:
+    if os.environ.get("RANK", "0") != "0":  # every rank meets the same slip; the first one says so
+        sys.exit(code)
     print(f"nolabel: {line}" if code == 2 else line, file=sys.stderr)
     sys.exit(code)
 

@@ -24,6 +24,7 @@ from nolabel.core.random import fold, seed_all
 from nolabel.data import Data, open_data
 from nolabel.encoders import image_encoder
 from nolabel.engine import Settings
+from nolabel.engine.parallel import cores, started
 from nolabel.recipes import Recipe
 from nolabel.views import plain
 
@@ -61,6 +62,8 @@ class Options:
     """torch.compile the networks"""
     device: str = "auto"
     """auto, cpu, cuda"""
+    processes: int | None = None
+    """processes on this machine that share the batch; by default one, and one a CPU core for the tiny encoders"""
     cache: str = "auto"
     """decode the images once into a memory-mapped file: auto (when it fits), always, never"""
     log_every: int = 50
@@ -140,9 +143,14 @@ def resolve(
     length = {"epochs": options.epochs, "minutes": options.minutes, "steps": options.steps}
     if not any(length.values()):
         length = {"epochs": recipe.epochs, "minutes": recipe.minutes, "steps": None}
+    name = options.encoder or recipe.encoder
+    batch = options.batch or min(recipe.batch, _largest_batch(data))
+    if not 1 <= batch <= len(data.splits["train"]):
+        raise UserError(f"--batch {batch} does not fit the {len(data.splits['train'])} samples of {data.name}")
     settings = Settings(
         **length,  # type: ignore[arg-type]
-        batch=options.batch or min(recipe.batch, _largest_batch(data)),
+        batch=batch,
+        processes=_processes(options, name, batch, gpu),
         accumulate=options.accumulate,
         seed=options.seed,
         precision=options.precision,
@@ -153,7 +161,7 @@ def resolve(
         nonfinite=options.nonfinite,
     )
     encoder = {
-        "name": options.encoder or recipe.encoder,
+        "name": name,
         "size": views_size,
         "channels": stored[2],
         "stem": "imagenet" if options.pretrained else "auto",
@@ -286,6 +294,18 @@ def _resized(views: Any, size: int) -> Any:
     if hasattr(views, "local_size"):
         changes["local_size"] = max(16, round(views.local_size * size / views.size / 16) * 16)
     return dataclasses.replace(views, **changes)
+
+
+def _processes(options: Options, encoder: str, batch: int, gpu: bool) -> int:
+    """Tiny networks do not fill several threads: on CPUs one process a core is a quarter faster than one with threads."""
+    if options.processes is not None:
+        if options.processes < 1 or batch % (options.processes * options.accumulate):
+            raise UserError(f"--processes {options.processes}: the batch of {batch} does not divide into that many parts")
+        return options.processes
+    each = 32 * options.accumulate
+    if gpu or not encoder.startswith("tiny") or started():
+        return 1
+    return max(n for n in range(1, cores() + 1) if n == 1 or (batch % (n * options.accumulate) == 0 and batch // n >= each))
 
 
 def _largest_batch(data: Data) -> int:

@@ -155,6 +155,16 @@ def test_without_labels_or_test_split_there_is_a_note_and_geometry(missing):
     assert empty.rows == [] and empty.notes == judgement.notes
 
 
+def test_a_diverged_encoder_is_a_note():
+    class Diverged(nn.Module):
+        def forward(self, x):
+            return torch.full((len(x), 8), float("nan"))
+
+    data = Data("greys", {"train": make_split(60, "train"), "test": make_split(30, "test", seed=1)})
+    judgement = judge([KNN(), Linear()], Diverged(), None, data, transform)
+    assert judgement.rows == [] and len(judgement.notes) == 3 and "not finite" in judgement.notes[0]
+
+
 def test_random_init_is_calibrated_and_a_function_of_the_seed(data):
     state = torch.get_rng_state()
     net = random_init(Net, data.splits["train"], transform, seed=1, batch=64)

@@ -146,6 +146,12 @@ def test_small_temperature_stays_finite():
     }
 
 
+def test_scores_that_are_not_numbers_are_never_right():
+    bank, y, queries, truth = make()
+    queries[:] = math.nan
+    assert KNN().accuracy(bank, y, queries, truth) == {"top1": 0.0, "top5": 0.0}
+
+
 def test_vectors_of_zero_do_not_make_nan():
     bank, y, queries, truth = make()
     bank[5], queries[0] = 0, 0

@@ -1,8 +1,14 @@
-"""Processes: started by torchrun, wrapped by DistributedDataParallel."""
+"""Processes: started by torchrun or by us on one machine, wrapped by DistributedDataParallel."""
 
 import os
+import signal
+import socket
+import subprocess
+import sys
+import time
 import warnings
 from datetime import timedelta
+from types import FrameType
 
 import torch
 import torch.distributed as dist
@@ -18,11 +24,62 @@ def start(device: str = "auto") -> torch.device:
     if kind == "cuda":
         torch.cuda.set_device(local_rank())
         kind = f"cuda:{local_rank()}"
-    if "RANK" in os.environ and "WORLD_SIZE" in os.environ and not dist.is_initialized():
+    if started() and not dist.is_initialized():
         # a dead rank must end the whole run within a minute, not after gloo's default half hour
         limit = timedelta(seconds=int(os.environ.get("NOLABEL_TIMEOUT", "60" if kind == "cpu" else "600")))
         dist.init_process_group("nccl" if kind.startswith("cuda") else "gloo", timeout=limit)
     return torch.device(kind)
+
+
+def cores() -> int:
+    """CPU cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def started() -> bool:
+    """Whether this process is one of several that torchrun or `launch` started."""
+    return "RANK" in os.environ and "WORLD_SIZE" in os.environ
+
+
+def launch(argv: list[str], processes: int) -> int:
+    """Run `python argv` as `processes` ranks on this machine; the exit code of the first that fails, else 0.
+
+    Signals are passed on once; when a rank dies the others are ended. CPU cores are shared out among the ranks.
+    """
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    threads = max(1, cores() // processes)
+    ranks = []
+    for r in range(processes):
+        env = {"RANK": r, "LOCAL_RANK": r, "WORLD_SIZE": processes, "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
+        env |= {"OMP_NUM_THREADS": threads}
+        ranks.append(subprocess.Popen([sys.executable, *argv], env={**os.environ, **{k: str(v) for k, v in env.items()}},
+                                      start_new_session=True))  # fmt: skip
+
+    def pass_on(number: int, frame: FrameType | None) -> None:
+        for process in ranks:
+            if process.poll() is None:
+                process.send_signal(number)
+
+    before = {s: signal.signal(s, pass_on) for s in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        while True:
+            codes = [process.poll() for process in ranks]
+            failed = [c for c in codes if c]
+            if failed or None not in codes:
+                break
+            time.sleep(0.05)
+        limit = time.monotonic() + 10  # the others may be on their way out, too
+        while failed and time.monotonic() < limit and None in [process.poll() for process in ranks]:
+            time.sleep(0.05)
+        return failed[0] if failed else 0
+    finally:
+        for process in ranks:
+            if process.poll() is None:
+                process.kill()
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def stop() -> None:

@@ -21,8 +21,8 @@ class Settings:
     """auto: bfloat16 autocast where the device is fast at it; bf16; fp32"""
     compile: bool = False
     """torch.compile the networks"""
-    parallel: str = "ddp"
-    """ddp, or fsdp to shard parameters and optimiser state (fully_shard)"""
+    processes: int = 1
+    """processes on this machine that share the batch; torchrun decides where it started us"""
     log_every: int = 50
     """steps between log lines: the only moments at which the host waits for the device"""
     checkpoint_minutes: float = 5.0

@@ -175,7 +175,10 @@ class EvalData:
     _memory: WeakKeyDictionary = field(default_factory=WeakKeyDictionary, init=False, repr=False)
 
     def features(self, encoder: nn.Module, split: str) -> Features:
-        """Features of a split; from memory if this encoder, with these weights, has been seen."""
+        """Features of a split; from memory if this encoder, with these weights, has been seen.
+
+        Raises UserError where there is no such split or the features are not finite.
+        """
         if split not in self.splits:
             raise UserError(f'data "{self.name}" has no split "{split}", only {sorted(self.splits)}')
         state = fingerprint(encoder)
@@ -185,5 +188,8 @@ class EvalData:
             self._memory[encoder] = (state, passes)
         if split not in passes:
             source = self.splits[split]
-            passes[split] = extract(encoder, source, self.transform, self.device, self.precision, self.batch)
+            found = extract(encoder, source, self.transform, self.device, self.precision, self.batch)
+            if not bool(found.x.isfinite().all()):
+                raise UserError(f'features of "{self.name}" are not finite; the training diverged, lower its rate')
+            passes[split] = found
         return passes[split]

@@ -65,13 +65,16 @@ class KNN:
 
 
 def top_accuracy(score_QC: Tensor, y_Q: Tensor) -> dict[str, float]:
-    """Top-1 (and top-5 above 5 classes) in percent; equal scores go to the lower class, unknown classes are errors."""
+    """Top-1 (and top-5 above 5 classes) in percent; equal scores go to the lower class.
+
+    Classes without a score, and scores that are not a number, count as errors.
+    """
     classes = score_QC.shape[1]
     inside_Q1 = y_Q.clamp(max=classes - 1)[:, None]
     own_Q1 = score_QC.gather(1, inside_Q1)
     lower_QC = torch.arange(classes, device=y_Q.device) < inside_Q1
     rank_Q = ((score_QC > own_Q1) | ((score_QC == own_Q1) & lower_QC)).sum(1)
-    rank_Q[y_Q >= classes] = classes
+    rank_Q[(y_Q >= classes) | own_Q1[:, 0].isnan()] = classes
     tops = (1, 5) if classes > 5 else (1,)
     return {f"top{n}": 100 * (rank_Q < n).double().mean().item() for n in tops}
 
@@ -110,8 +113,8 @@ class _Block:
         self.x_ND = rows_ND.float()
         self.inverse_N = 1 / self.x_ND.norm(dim=1).clamp(min=1e-12)
         self.k = min(k, len(rows_ND))
-        self.candidates = self.k + self.k // 2 + 16
-        self.bf16 = bf16 and len(rows_ND) >= 4 * _GROUP * self.candidates
+        self.candidates = self.k + self.k // 3 + 20
+        self.bf16 = bf16 and len(rows_ND) >= 2 * _GROUP * self.candidates
         if self.bf16:
             self._make_image()
 
@@ -130,7 +133,7 @@ class _Block:
             self.rounding = torch.maximum(self.rounding, centred_BD.sub_(self.image_ND[part]).norm(dim=1).max())
 
     def search(self, q_QD: Tensor, floor_Q: Tensor) -> tuple[Tensor, Tensor]:
-        """The J = min(k, N) best rows for each query: cosines (Q, J), row numbers (Q, J).
+        """The J = min(k, N) best rows for each query: cosines (Q, J), row numbers (Q, J), unordered.
 
         Rows that do not beat `floor_Q`, the k-th best of earlier blocks, may be missing.
         """
@@ -162,7 +165,7 @@ class _Block:
 
     def _exact(self, q_QD: Tensor) -> tuple[Tensor, Tensor]:
         """As `search`, all in float32."""
-        return (q_QD @ self.x_ND.T).mul_(self.inverse_N).topk(self.k)
+        return _largest((q_QD @ self.x_ND.T).mul_(self.inverse_N), self.k)
 
     def _cosines(self, q_QD: Tensor, rows_QM: Tensor) -> Tensor:
         """Float32 cosines (Q, M) of each query with rows of its own."""
@@ -184,7 +187,7 @@ def _largest(s_QN: Tensor, m: int) -> tuple[Tensor, Tensor]:
     They lie in the m groups with the largest maxima, found in the same way, so that topk sees few of the columns.
     """
     q, n = s_QN.shape
-    if n < 4 * _GROUP * m:
+    if n < 2 * _GROUP * m:
         return s_QN.float().topk(m, sorted=False)
     if n % _GROUP:
         s_QN = F.pad(s_QN, (0, -n % _GROUP), value=-torch.inf)
@@ -194,7 +197,9 @@ def _largest(s_QN: Tensor, m: int) -> tuple[Tensor, Tensor]:
     _, groups_Qm = _largest(s_QN.view(q, _GROUP, size).amax(1), m)
     columns_QR = (groups_Qm[:, None] + size * torch.arange(_GROUP, device=s_QN.device)[:, None]).flatten(1)
     flat_QR = columns_QR + n * torch.arange(q, device=s_QN.device)[:, None]
-    s_Qm, keep_Qm = s_QN.view(-1).index_select(0, flat_QR.flatten()).view(q, -1).float().topk(m, sorted=False)
+    s_Qm, keep_Qm = (
+        s_QN.view(-1).index_select(0, flat_QR.flatten()).view(columns_QR.shape).float().topk(m, sorted=False)
+    )
     return s_Qm, columns_QR.gather(1, keep_Qm)
 
 

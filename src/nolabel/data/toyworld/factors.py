@@ -9,7 +9,7 @@ Legend: B samples, K objects.
 
 import math
 import zlib
-from collections.abc import Sequence
+from collections.abc import Collection
 from dataclasses import dataclass
 
 import numpy as np
@@ -55,7 +55,7 @@ class Streams:
 
     index: NDArray[np.int64]
     seed: int = 0
-    resample: Sequence[str] = ()
+    resample: Collection[str] = ()
     draw: int = 0
 
     def __post_init__(self) -> None:
@@ -76,7 +76,7 @@ class Streams:
 
 
 def factors(
-    index: ArrayLike, profile: str | Profile = "easy", seed: int = 0, resample: Sequence[str] = (), draw: int = 0
+    index: ArrayLike, profile: str | Profile = "easy", seed: int = 0, resample: Collection[str] = (), draw: int = 0
 ) -> Factors:
     """The factor table of samples `index` (B,). Rows of objects that are absent hold values too; `count` tells.
 

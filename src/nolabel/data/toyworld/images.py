@@ -5,7 +5,7 @@
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Collection
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -24,7 +24,7 @@ def render(
     size: int = 32,
     profile: str | Profile = "easy",
     seed: int = 0,
-    resample: Sequence[str] = (),
+    resample: Collection[str] = (),
     draw: int = 0,
 ) -> dict[str, NDArray]:
     """Samples `index` (B,) of the world `seed`, each the same in any batch.

@@ -7,7 +7,7 @@ Legend: B clips, T frames, K objects, S side in pixels.
 """
 
 import math
-from collections.abc import Collection, Sequence
+from collections.abc import Collection
 from dataclasses import replace
 from typing import Any
 
@@ -33,7 +33,7 @@ def render(
     size: int = 64,
     profile: str | Profile = "std",
     seed: int = 0,
-    resample: Sequence[str] = (),
+    resample: Collection[str] = (),
     draw: int = 0,
     extras: Collection[str] = (),
     reversible: bool = False,
