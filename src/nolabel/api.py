@@ -28,14 +28,12 @@ from nolabel.engine.checkpoint import write_atomic
 from nolabel.engine.monitor import Monitor
 from nolabel.engine.observe import Bar, JsonLines, Observer, TensorBoard
 from nolabel.engine.precision import keep_freed_memory
-from nolabel.evaluate.features import extract
-from nolabel.evaluate.judge import Evaluator, judge
-from nolabel.evaluate.knn import KNN
-from nolabel.evaluate.linear import Linear
-from nolabel.evaluate.online import OnlineKNN
+from nolabel.evaluate import KNN, Evaluator, FineTune, Linear, LowShot, OnlineKNN, extract, judge
 from nolabel.plan import Built, Options, Plan
 
-PROTOCOLS: dict[str, Callable[[], Evaluator]] = {"knn": KNN, "linear": Linear}
+PROTOCOLS: dict[str, Callable[[], Evaluator]] = {
+    "knn": KNN, "linear": Linear, "low-shot": LowShot, "fine-tune": FineTune
+}  # fmt: skip
 
 
 def catalogue() -> list[methods.Entry]:
@@ -175,7 +173,7 @@ class Trained:
             seed=self.plan.settings.seed,
             device=device,
             precision=self.plan.settings.precision,
-            raw=protocols,
+            raw=[name for name in protocols if name in ("knn", "linear", "low-shot")],
         )
         for note in notes:
             _tell(note)

@@ -59,7 +59,7 @@ def evaluate(run: Run, /, data: str | None = None, protocols: tuple[str, ...] = 
     Args:
         run: the folder of the run
         data: another labelled data set; default: the run's own
-        protocols: knn, linear
+        protocols: knn, linear, low-shot, fine-tune
 
     Example: nolabel eval runs/simclr-photos --data cifar10/ --protocols knn
     """
@@ -322,7 +322,8 @@ def _show(trained: Any) -> None:
         table.add_row(r["protocol"], r["metric"], number(r["value"]), number(r["random_init"]), number(r["raw_input"]))
     if trained.results:
         Console().print(table)
-    print(f"{trained.folder}/  encoder.safetensors  results.json  " + ("report.html" if trained.plan.report else ""))
+    here = [name for name in ("encoder.safetensors", "results.json", "report.html") if (trained.folder / name).exists()]
+    print(f"{trained.folder}/  " + "  ".join(here))
 
 
 if __name__ == "__main__":

@@ -74,7 +74,7 @@ class Options:
     nonfinite: str = "stop"
     """stop at, or skip, steps whose loss or gradient is not finite"""
     evaluate: tuple[str, ...] = ("knn", "linear")
-    """protocols run at the end; empty for none"""
+    """protocols run at the end, of knn, linear, low-shot, fine-tune; empty for none"""
     report: bool = True
     """write report.html at the end"""
     quiet: bool = False
@@ -124,7 +124,7 @@ def resolve(
     _check_choice("cache", options.cache, ("auto", "always", "never"))
     _check_choice("recipe", options.recipe, ("auto", *recipes.SETTINGS))
     for protocol in options.evaluate:
-        _check_choice("evaluate", protocol, ("knn", "linear"))
+        _check_choice("evaluate", protocol, ("knn", "linear", "low-shot", "fine-tune"))
     if sum(x is not None for x in (options.epochs, options.minutes, options.steps)) > 1:
         raise UserError("give only one of --epochs, --minutes and --steps")
     override(kind(), changes)  # unknown fields fail before any data is touched

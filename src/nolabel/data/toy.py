@@ -10,7 +10,7 @@ from nolabel.core import UserError
 from nolabel.data.columns import Column
 from nolabel.data.listing import Listing
 
-TRAIN, TEST = 50_000, 5_000
+TRAIN, TEST = 20_000, 4_000
 TEST_FROM = 10**9
 """index of the first test sample, out of reach of any training set"""
 PROFILES = ("easy", "std", "hard")
@@ -41,7 +41,7 @@ class ToyImages(Column):
 
 
 def listings(profile: str, size: int | None, channels: int) -> dict[str, Listing]:
-    """50,000 training and 5,000 test images of a profile at `size` (32 by default). Raises UserError for others."""
+    """20,000 training and 4,000 test images of a profile at `size` (32 by default). Raises UserError for others."""
     if profile not in PROFILES:
         raise UserError(f"the toy world has no profile {profile!r}; use one of {', '.join(PROFILES)}")
     from nolabel.data.toyworld import images

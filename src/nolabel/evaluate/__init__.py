@@ -1,1 +1,23 @@
 """Protocols that judge a frozen encoder: one file each, none of which knows how it was trained."""
+
+from nolabel.evaluate.features import EvalData, Features, extract
+from nolabel.evaluate.finetune import FineTune
+from nolabel.evaluate.judge import Evaluator, Judgement, judge
+from nolabel.evaluate.knn import KNN
+from nolabel.evaluate.linear import Linear
+from nolabel.evaluate.lowshot import LowShot
+from nolabel.evaluate.online import OnlineKNN
+
+__all__ = [
+    "KNN",
+    "EvalData",
+    "Evaluator",
+    "Features",
+    "FineTune",
+    "Judgement",
+    "Linear",
+    "LowShot",
+    "OnlineKNN",
+    "extract",
+    "judge",
+]

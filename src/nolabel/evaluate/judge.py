@@ -82,14 +82,14 @@ def judge(
     if fresh_encoder is not None:
         untrained = random_init(fresh_encoder, train, transform, seed, device)
     view = transform(to_device(train.take(torch.arange(1)), torch.device(device)))
-    pixels = RawPixels(tuple(view.shape[1:]))
+    pixels = {size: RawPixels(tuple(view.shape[1:]), size) for size in {getattr(p, "raw_size", 32) for p in runnable}}
 
     rows = []
     for protocol in runnable:
         try:
             result = protocol(encoder, eval_data)
             control = protocol(untrained, eval_data) if untrained is not None else {}
-            baseline = protocol(pixels, eval_data) if protocol.name in raw else {}
+            baseline = protocol(pixels[getattr(protocol, "raw_size", 32)], eval_data) if protocol.name in raw else {}
         except UserError as error:
             notes.append(f"{protocol.name} was left out: {error}")
             continue
