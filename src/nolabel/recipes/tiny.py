@@ -8,7 +8,7 @@ from nolabel.core import Optim
 from nolabel.recipes import Recipe
 from nolabel.views.image import MultiCrop, OneView, TwoViews
 
-ADAMW = Optim("adamw", lr=2e-3, weight_decay=0.05, scaled=False, warmup_epochs=0.5)
+ADAMW = Optim("adamw", lr=3e-3, weight_decay=0.05, scaled=False, warmup_epochs=0.2)
 
 
 def simclr(size: int) -> Recipe:
@@ -18,7 +18,6 @@ def simclr(size: int) -> Recipe:
         batch=256,
         minutes=2.5,
         fields={
-            "temperature": 0.2,
             "hidden": 512,
             "views": _two(size),
             "optim": ADAMW,
