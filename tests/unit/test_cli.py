@@ -137,6 +137,7 @@ def test_slips_are_answered_in_one_line(photos, trained, tmp_path):
     assert "resume" in slip("train", "simclr", "--data", photos, "--dir", trained / "runs/a", cwd=tmp_path)
     assert "no run" in slip("resume", tmp_path / "empty", cwd=tmp_path)
     assert "did you mean 'a'" in slip("eval", trained / "runs/aa", cwd=tmp_path)
+    assert "auto, cpu, cuda" in slip("train", "simclr", "--data", photos, "--device", "tpu", cwd=tmp_path)
     (tmp_path / "file").touch()
     assert "--dir" in slip("train", "simclr", "--data", photos, "--epochs", "1", "--dir", tmp_path / "file/x", cwd=tmp_path)
 

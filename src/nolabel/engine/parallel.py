@@ -14,13 +14,17 @@ import torch
 import torch.distributed as dist
 from torch import nn
 
-from nolabel.core import Method
+from nolabel.core import Method, UserError
 from nolabel.core.dist import local_rank, world
 
 
 def start(device: str = "auto") -> torch.device:
     """The device of this process; joins the process group when torchrun started us."""
     kind = ("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device
+    if kind not in ("cpu", "cuda"):
+        raise UserError(f"unknown device '{device}' (there are: auto, cpu, cuda)")
+    if kind == "cuda" and not torch.cuda.is_available():
+        raise UserError("this torch sees no CUDA device; leave --device at auto or say cpu")
     if kind == "cuda":
         torch.cuda.set_device(local_rank())
         kind = f"cuda:{local_rank()}"
