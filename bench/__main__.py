@@ -80,7 +80,9 @@ def about() -> dict:
         except PackageNotFoundError:
             return None
 
-    cpu = next((x.split(":")[1].strip() for x in open("/proc/cpuinfo") if x.startswith("model name")), "")
+    info = Path("/proc/cpuinfo")
+    lines = info.read_text().splitlines() if info.exists() else []
+    cpu = next((x.split(":")[1].strip() for x in lines if x.startswith("model name")), "")
     return {
         "time": datetime.now(UTC).isoformat(timespec="minutes"),
         "command": "python -m bench " + " ".join(sys.argv[1:]),
@@ -106,7 +108,9 @@ def table(record: dict, device: str) -> str:
     for r in record["rows"]:
         peer = "" if r["peer"] is None else f"{r['peer']:,.4g}"
         ratio = "" if r["ratio"] is None else f"**{r['ratio']:.2f}**"
-        lines.append(f"| {r['bench']} | {r['case']} | {r['ours']:,.4g} {r['unit']} | {peer} | {r['peer_name']} | {ratio} |")
+        lines.append(
+            f"| {r['bench']} | {r['case']} | {r['ours']:,.4g} {r['unit']} | {peer} | {r['peer_name']} | {ratio} |"
+        )
     return "\n".join(lines) + "\n"
 
 

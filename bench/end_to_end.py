@@ -151,9 +151,13 @@ def clock_lightly(folder: str) -> float:
             return self.criterion(self.model(batch[0]), self.model(batch[1]))
 
         def configure_optimizers(self):
-            optim = torch.optim.AdamW(self.parameters(), lr=fields["optim"].lr, weight_decay=fields["optim"].weight_decay)
+            optim = torch.optim.AdamW(
+                self.parameters(), lr=fields["optim"].lr, weight_decay=fields["optim"].weight_decay
+            )
             steps = 24 * (len(images) // 256)
-            return [optim], [{"scheduler": torch.optim.lr_scheduler.CosineAnnealingLR(optim, steps), "interval": "step"}]
+            return [optim], [
+                {"scheduler": torch.optim.lr_scheduler.CosineAnnealingLR(optim, steps), "interval": "step"}
+            ]
 
     class Clock(lightning.Callback):
         spent, since = 0.0, 0.0
@@ -190,7 +194,9 @@ def clock(folder: str, rounds: int = 1) -> None:
             took[side].append(float(done.stdout.split("TOOK")[1]))
             print(side, f"{took[side][-1]:.0f} s", flush=True)
     mean = {side: float(np.median(s)) for side, s in took.items()}
-    print(json.dumps({"case": f"CIFAR-10, tiny, until 20-NN {GOAL} %", **mean, "ratio": mean["lightly"] / mean["ours"]}))
+    print(
+        json.dumps({"case": f"CIFAR-10, tiny, until 20-NN {GOAL} %", **mean, "ratio": mean["lightly"] / mean["ours"]})
+    )
 
 
 def gpu_clock(folder: str, epochs: float, batch: int, encoder: str) -> None:

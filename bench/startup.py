@@ -45,7 +45,16 @@ def rows(device: str = "cpu", quick: bool = False) -> list[Row]:
         "first step of a cached run": statistics.median([first_step() for _ in range(n)][1:]),
     }
     return [
-        {"bench": "startup", "case": case, "ours": s, "peer": None, "peer_name": "-", "ratio": None, "unit": "s", "rounds": n}
+        {
+            "bench": "startup",
+            "case": case,
+            "ours": s,
+            "peer": None,
+            "peer_name": "-",
+            "ratio": None,
+            "unit": "s",
+            "rounds": n,
+        }
         for case, s in found.items()
     ]
 

@@ -300,12 +300,16 @@ def _processes(options: Options, encoder: str, batch: int, gpu: bool) -> int:
     """Tiny networks do not fill several threads: on CPUs one process a core is a quarter faster than one with threads."""
     if options.processes is not None:
         if options.processes < 1 or batch % (options.processes * options.accumulate):
-            raise UserError(f"--processes {options.processes}: the batch of {batch} does not divide into that many parts")
+            raise UserError(
+                f"--processes {options.processes}: the batch of {batch} does not divide into that many parts"
+            )
         return options.processes
     each = 32 * options.accumulate
     if gpu or not encoder.startswith("tiny") or started():
         return 1
-    return max(n for n in range(1, cores() + 1) if n == 1 or (batch % (n * options.accumulate) == 0 and batch // n >= each))
+    return max(
+        n for n in range(1, cores() + 1) if n == 1 or (batch % (n * options.accumulate) == 0 and batch // n >= each)
+    )
 
 
 def _largest_batch(data: Data) -> int:

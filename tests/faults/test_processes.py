@@ -16,7 +16,9 @@ def test_a_dead_rank_ends_the_run_and_resume_goes_on(tmp_path):
     argv += ["--epochs", "400", "--batch", "64", "--log-every", "1", "--checkpoint-minutes", "0", "--dir", "run"]
     argv += ["--evaluate", "--no-report"]
     env = {**os.environ, "OMP_NUM_THREADS": "1"}
-    process = subprocess.Popen(argv, cwd=tmp_path, env=env, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True)
+    process = subprocess.Popen(
+        argv, cwd=tmp_path, env=env, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True
+    )
     metrics = tmp_path / "run/metrics.jsonl"
     limit = time.monotonic() + 120
     while time.monotonic() < limit and (not metrics.exists() or len(metrics.read_bytes().splitlines()) < 4):

@@ -125,7 +125,9 @@ def test_slips_are_answered_in_one_line(photos, trained, tmp_path):
     assert "did you mean 'simclr'" in slip("train", "simcrl", cwd=tmp_path)
     assert "did you mean 'train'" in slip("trian", "simclr", cwd=tmp_path)
     assert "--temperature" in slip("train", "simclr", "--temprature", "0.5", cwd=tmp_path)
-    assert "resnet18" in slip("train", "simclr", "--data", photos, "--encoder", "resnet81", "--size", "32", cwd=tmp_path)
+    assert "resnet18" in slip(
+        "train", "simclr", "--data", photos, "--encoder", "resnet81", "--size", "32", cwd=tmp_path
+    )
     assert "toyworld" in slip("train", "simclr", "--data", "toywrld", cwd=tmp_path)
     assert "nowhere" in slip("train", "simclr", "--data", tmp_path / "nowhere", cwd=tmp_path)
     (tmp_path / "empty").mkdir()
@@ -139,7 +141,9 @@ def test_slips_are_answered_in_one_line(photos, trained, tmp_path):
     assert "did you mean 'a'" in slip("eval", trained / "runs/aa", cwd=tmp_path)
     assert "auto, cpu, cuda" in slip("train", "simclr", "--data", photos, "--device", "tpu", cwd=tmp_path)
     (tmp_path / "file").touch()
-    assert "--dir" in slip("train", "simclr", "--data", photos, "--epochs", "1", "--dir", tmp_path / "file/x", cwd=tmp_path)
+    assert "--dir" in slip(
+        "train", "simclr", "--data", photos, "--epochs", "1", "--dir", tmp_path / "file/x", cwd=tmp_path
+    )
 
 
 @pytest.mark.parametrize("processes", [1, 2])
