@@ -64,7 +64,8 @@ def train(method: str, data: str | Path = "toyworld", **settings: Any) -> "Train
 def train_with(method: str, options: Options, changes: dict[str, Any]) -> "Trained":
     """`train` with its settings sorted into options and changed fields."""
     alone = not processes.started()
-    device = processes.start(options.device)
+    device = processes.device_of(options.device)
+    processes.join(device)
     with _first_rank_first():
         plan, data = plans.resolve(method, options, changes, _progress(options.quiet))
     folder = Path(share(str(_new_folder(options, plan)) if rank() == 0 else ""))
@@ -86,7 +87,8 @@ def resume(folder: str | Path, quiet: bool = False) -> "Trained":
     plan = plans.read(folder / "run.json")
     if plan.settings.processes > 1 and not processes.started():
         return _launch(folder, plan, quiet)
-    device = processes.start(plan.device)
+    device = processes.device_of(plan.device)
+    processes.join(device)
     with _first_rank_first():
         built = plans.build(plan, device, progress=_progress(quiet))
     return _go(built, folder, device, quiet, again=True)
@@ -163,7 +165,7 @@ class Trained:
             if name not in PROTOCOLS:
                 raise UserError(f"unknown protocol '{name}'{nearest(name, PROTOCOLS)}")
         source = self._open(data)
-        device = processes.start(self.plan.device)
+        device = processes.device_of(self.plan.device)
         rows, notes = judge(
             [PROTOCOLS[name]() for name in protocols],
             self.encoder.to(device),
@@ -229,7 +231,7 @@ class Trained:
         return open_data(str(data), size=self.plan.size, channels=self.plan.encoder["channels"])
 
     def _features(self, split: Any) -> Any:
-        device = processes.start(self.plan.device)
+        device = processes.device_of(self.plan.device)
         return extract(self.encoder.to(device), split, self.built.transform, device, self.plan.settings.precision)
 
 

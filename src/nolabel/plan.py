@@ -168,6 +168,7 @@ def resolve(
         "pretrained": options.pretrained,
         "init": str(options.init.resolve()) if options.init else None,
     }
+    _check_encoder(method, encoder)
     plan = Plan(
         method, to_json(made), options.data, encoder, views_size, setting, settings,
         options.device, options.cache, options.evaluate, options.report, about(),
@@ -196,11 +197,6 @@ def build(
         if modality in methods.MODALITIES and modality not in data.info.shapes:
             raise UserError(f"{plan.method} takes {modality}, and {plan.data} has {', '.join(data.info.shapes)}")
     encoders = {name: fresh() for name in takes}
-    for name, encoder in encoders.items():
-        if name == "tokens" and not hasattr(encoder, "patchify"):
-            raise UserError(
-                f"{plan.method} needs an encoder of tokens; {plan.encoder['name']} is none: take tiny_tokens or a vit_..."
-            )
     seed_all(fold(plan.settings.seed, 8))
     method.build(data.info, **encoders)
     method.to(device).to(memory_format=torch.channels_last)
@@ -294,6 +290,15 @@ def _resized(views: Any, size: int) -> Any:
     if hasattr(views, "local_size"):
         changes["local_size"] = max(16, round(views.local_size * size / views.size / 16) * 16)
     return dataclasses.replace(views, **changes)
+
+
+def _check_encoder(method: str, arguments: dict[str, Any]) -> None:
+    """Build it on no memory: a wrong name, size or kind is told before a run folder exists."""
+    with torch.device("meta"):
+        net = image_encoder(**{**arguments, "pretrained": False, "init": None})
+    if "tokens" in inspect.signature(methods.load(method).build).parameters and not hasattr(net, "patchify"):
+        name = arguments["name"]
+        raise UserError(f"{method} needs an encoder of tokens and {name} is none: take tiny_tokens or a vit_...")
 
 
 def _processes(options: Options, encoder: str, batch: int, gpu: bool) -> int:

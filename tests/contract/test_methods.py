@@ -107,6 +107,19 @@ def test_resume_mid_epoch_is_bitwise(name, tmp_path):
         assert torch.equal(a, b), key
 
 
+def test_watching_changes_nothing(name):
+    from nolabel.engine.monitor import Monitor
+    from nolabel.views import plain
+
+    alone, watched = run(name), run(name, log_every=1)
+    x = plain(Noise().image[:16], 32, (0.5,), (0.25,))
+    watched.observers = [Monitor(x, tell=lambda line: None)]
+    alone.train()
+    watched.train()
+    for (key, a), b in zip(alone.method.state_dict().items(), watched.method.state_dict().values()):
+        assert torch.equal(a, b), key
+
+
 def test_state_dict_is_complete(name, noise):
     r = run(name)
     r.train(until=4)

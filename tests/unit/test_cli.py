@@ -78,7 +78,8 @@ def test_embed_in_both_formats_gives_the_encoders_features(trained, photos):
     nolabel("embed", "runs/a", "--out", "f.npy", cwd=trained)
     nolabel("embed", "runs/a", "--data", photos, "--out", "f.parquet", cwd=trained)
     x, table = np.load(trained / "f.npy"), pq.read_table(trained / "f.parquet")
-    assert x.shape == (len(table), 128) and x.dtype == np.float32
+    card = json.loads((trained / "runs/a/encoder.json").read_text())
+    assert x.shape == (len(table), card["dim"]) and x.dtype == np.float32
     assert np.allclose(np.array(table["feature"].to_pylist()), x, atol=1e-2)
     assert set(table["label"].to_pylist()) == {0, 1} and table["name"][0].as_py().endswith(".png")
 

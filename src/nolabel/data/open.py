@@ -43,7 +43,8 @@ def open_data(
         raise UserError(f"cache={cache!r}, channels={channels}: cache is auto, always or never, and channels 3 or 1")
     spec = os.fspath(spec)
     found = train_and_test(find(spec, size, channels))
-    data = Data(spec, {}, [note for listing in found.values() for note in listing.notes])
+    name = Path(spec).name if Path(spec).exists() else spec
+    data = Data(name, {}, [note for listing in found.values() for note in listing.notes])
     side = _side(found["train"], size)
     for name, listing in found.items():
         title = f"{printable(Path(spec).name)} {name}"

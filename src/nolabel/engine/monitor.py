@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from nolabel.engine.observe import Observer, Record
+from nolabel.evaluate.features import frozen
 from nolabel.losses.geometry import feature_std, rankme
 
 if TYPE_CHECKING:
@@ -36,17 +37,11 @@ class Monitor(Observer):
         self.rang = False
         self.free_at = 0.0
 
-    @torch.no_grad()
     def features(self, run: "Run") -> Tensor:
-        """Features (N, D) in float32 of the module that the method keeps, in evaluation mode."""
+        """Features (N, D) in float32 of the module that the method keeps; every module's mode is as before after it."""
         net = run.method.kept()
-        training = net.training
-        net.eval()
-        try:
-            with torch.autocast(run.device.type, run.autocast, enabled=run.autocast is not None):
-                return torch.cat([net(x.to(run.device)).float() for x in self.inputs.split(256)])
-        finally:
-            net.train(training)
+        with frozen(net), torch.autocast(run.device.type, run.autocast, enabled=run.autocast is not None):
+            return torch.cat([net(x.to(run.device)).float() for x in self.inputs.split(256)])
 
     def on_start(self, run: "Run") -> None:
         """Look once before the first step: the alarm compares with it."""

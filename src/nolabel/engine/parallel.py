@@ -18,21 +18,24 @@ from nolabel.core import Method, UserError
 from nolabel.core.dist import local_rank, world
 
 
-def start(device: str = "auto") -> torch.device:
-    """The device of this process; joins the process group when torchrun started us."""
-    kind = ("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device
+def device_of(name: str = "auto") -> torch.device:
+    """The device of this process: auto, cpu or cuda (the GPU of its local rank). Raises `UserError` if there is none."""
+    kind = ("cuda" if torch.cuda.is_available() else "cpu") if name == "auto" else name
     if kind not in ("cpu", "cuda"):
-        raise UserError(f"unknown device '{device}' (there are: auto, cpu, cuda)")
+        raise UserError(f"unknown device '{name}' (there are: auto, cpu, cuda)")
     if kind == "cuda" and not torch.cuda.is_available():
         raise UserError("this torch sees no CUDA device; leave --device at auto or say cpu")
-    if kind == "cuda":
-        torch.cuda.set_device(local_rank())
-        kind = f"cuda:{local_rank()}"
+    return torch.device("cuda", local_rank()) if kind == "cuda" else torch.device("cpu")
+
+
+def join(device: torch.device) -> None:
+    """Meet the other ranks, where torchrun or `launch` started this process."""
+    if device.type == "cuda":
+        torch.cuda.set_device(device)
     if started() and not dist.is_initialized():
         # a dead rank must end the whole run within a minute, not after gloo's default half hour
-        limit = timedelta(seconds=int(os.environ.get("NOLABEL_TIMEOUT", "60" if kind == "cpu" else "600")))
-        dist.init_process_group("nccl" if kind.startswith("cuda") else "gloo", timeout=limit)
-    return torch.device(kind)
+        limit = timedelta(seconds=int(os.environ.get("NOLABEL_TIMEOUT", "60" if device.type == "cpu" else "600")))
+        dist.init_process_group("nccl" if device.type == "cuda" else "gloo", timeout=limit)
 
 
 def cores() -> int:

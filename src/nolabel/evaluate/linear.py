@@ -36,7 +36,7 @@ _VALIDATION = 0x11EA
 class Linear:
     """Accuracy in percent of a linear classifier: `top1`, and `top5` where there are more than 5 classes."""
 
-    grid: tuple[float, ...] = tuple(10.0 ** (x / 2) for x in range(-10, 5))
+    grid: tuple[float, ...] = tuple(10.0**x for x in range(-5, 3))
     """values of C, ascending: smaller is a stronger penalty"""
     validation: float = 0.1
     """part of the training rows that chooses C"""
