@@ -71,6 +71,8 @@ def train_with(method: str, options: Options, changes: dict[str, Any]) -> "Train
     folder = Path(share(str(_new_folder(options, plan)) if rank() == 0 else ""))
     if rank() == 0:
         plans.write(plan, folder / "run.json")
+        if every := [f"{name}\t{why}\n" for split in data.splits.values() for name, why in split.skipped]:
+            write_atomic(folder / "skipped.txt", lambda file: file.write("".join(every).encode()))
         if not options.quiet:
             _tell(_headline(plan, data, folder))
             for line in [*data.notes, *skipped(data)]:
