@@ -60,7 +60,7 @@ def mae(size: int) -> Recipe:
 
 
 def rotation(size: int) -> Recipe:
-    """Four turns of 128 images a step; colours vary, or they would help to tell the turn."""
+    """Four turns of 128 images a step, with the colours of the joint-embedding views."""
     return Recipe(
         "tiny",
         batch=128,
