@@ -11,11 +11,11 @@ from pathlib import Path
 import pytest
 import torch
 
-from nolabel import methods
+from nolabel import encoders, methods, recipes
 from nolabel.core import Clock, DataInfo
 from nolabel.core.fields import from_json, override, to_json
 from nolabel.core.random import fold, generator, seed_all
-from tests.contract.conftest import Access, Noise, build, run, small
+from tests.support import Access, Noise, build, run, small, takes
 from tests.golden import fields as golden_fields
 from tests.golden import losses as golden_losses
 
@@ -30,8 +30,8 @@ def views_of(method, noise, seed=0, step=0):
 
 def begun(method, noise, t):
     seed_all(3)
-    method.begin_stage(t, Access(noise))
-    method.begin_epoch(t, Access(noise))
+    method.begin_stage(t, Access(noise, method.views.plain))
+    method.begin_epoch(t, Access(noise, method.views.plain))
     method.train()
 
 
@@ -47,25 +47,47 @@ def losses_of(method, views, t):
 
 def test_defaults_are_the_papers_and_build_on_no_memory(name):
     method = methods.load(name)()
-    from nolabel.encoders import image_encoder
-
-    takes = list(inspect.signature(type(method).build).parameters)[2:]
+    shapes = {
+        "image": (3, 224, 224),
+        "video": (3, 16, 224, 224),
+        "audio": (1, 80, 512),
+        "points": (1024, 3),
+        "text": (128,),
+    }
+    large = {"image": "resnet50", "tokens": "vit_small_patch16_224"}
+    chosen = recipes.find("tiny", name, 32).encoder
+    stored = {
+        "image": (224, 224, 3),
+        "video": (16, 224, 224, 3),
+        "audio": (80000,),
+        "points": (1024, 3),
+        "text": (128,),
+    }
     with torch.device("meta"):
-        nets = {t: image_encoder("vit_small_patch16_224" if t == "tokens" else "resnet50", 224) for t in takes}
-        method.build(DataInfo(1000, ("a",), {"image": (224, 224, 3)}), **nets)
-    assert sum(p.numel() for p in method.parameters()) > 1e6
+        nets = {}
+        for t in takes(method):
+            own = chosen if isinstance(chosen, str) else chosen[t]
+            kind = t if t in shapes else method.views.reads[0]
+            best = own if kind != "image" else large["tokens" if own == "tiny_tokens" else "image"]
+            nets[t] = encoders.make(best, shapes[kind], vocabulary=30000)
+        method.build(DataInfo(1000, ("a", "b"), stored, {"audio": 16000.0, "video": 8.0}, 30000), **nets)
+    assert sum(p.numel() for p in method.parameters()) > 1e5
 
 
-def test_loss_is_finite_and_logs_wait_on_the_device(name, noise):
-    method, t = build(name, noise.info), clock(noise)
+def test_loss_is_finite_and_logs_wait_on_the_device(name):
+    method = build(name)
+    noise = Noise.of(method)
+    t = clock(noise)
     begun(method, noise, t)
     for loss, logs in losses_of(method, views_of(method, noise), t):
         assert loss.ndim == 0 and torch.isfinite(loss) and loss.dtype == torch.float32
         assert all(isinstance(v, torch.Tensor) and v.ndim == 0 and not v.requires_grad for v in logs.values()), logs
 
 
-def test_what_trains_gets_gradient_and_nothing_else_does(name, noise):
-    method, t = build(name, noise.info), clock(noise)
+def test_what_trains_gets_gradient_and_nothing_else_does(name):
+    method = build(name)
+    noise = Noise.of(method)
+    t = clock(noise)
     begun(method, noise, t)
     groups = {k: list(v) for k, v in method.groups(t).items()}
     trained = {id(p) for ps in groups.values() for p in ps}
@@ -100,7 +122,7 @@ def test_resume_mid_epoch_is_bitwise(name, tmp_path):
     first = run(name, folder=tmp_path)
     first.train(until=3)
     first.save()
-    second = run(name, folder=tmp_path, method=build(name, Noise().info, seed=77))
+    second = run(name, folder=tmp_path, method=build(name, seed=77))
     assert second.resume()
     second.train()
     for (key, a), b in zip(whole.method.state_dict().items(), second.method.state_dict().values()):
@@ -109,10 +131,10 @@ def test_resume_mid_epoch_is_bitwise(name, tmp_path):
 
 def test_watching_changes_nothing(name):
     from nolabel.engine.monitor import Monitor
-    from nolabel.views import plain
 
     alone, watched = run(name), run(name, log_every=1)
-    x = plain(Noise().image[:16], 32, (0.5,), (0.25,))
+    plain = watched.method.views.plain(watched.source.at(0, 0))
+    x = next(iter(plain.values()))
     watched.observers = [Monitor(x, tell=lambda line: None)]
     alone.train()
     watched.train()
@@ -120,11 +142,12 @@ def test_watching_changes_nothing(name):
         assert torch.equal(a, b), key
 
 
-def test_state_dict_is_complete(name, noise):
+def test_state_dict_is_complete(name):
     r = run(name)
     r.train(until=4)
-    method, t = r.method, clock(noise, 4)
-    other = build(name, noise.info, seed=99)
+    method, noise = r.method, r.source
+    t = clock(noise, 4)
+    other = build(name, seed=99)
     other.load_state_dict(copy.deepcopy(method.state_dict()))
     other.train()
     views = views_of(method, noise, step=4)
@@ -132,8 +155,10 @@ def test_state_dict_is_complete(name, noise):
         assert torch.equal(a, b)
 
 
-def test_the_host_never_waits_for_the_device(name, noise, monkeypatch):
-    method, t = build(name, noise.info), clock(noise)
+def test_the_host_never_waits_for_the_device(name, monkeypatch):
+    method = build(name)
+    noise = Noise.of(method)
+    t = clock(noise)
     begun(method, noise, t)
     views = views_of(method, noise)
 
@@ -150,10 +175,12 @@ def test_the_host_never_waits_for_the_device(name, noise, monkeypatch):
     assert losses
 
 
-def test_permuting_the_batch_changes_nothing(name, noise):
+def test_permuting_the_batch_changes_nothing(name):
     if name in DRAWS_PER_SAMPLE:
         pytest.skip("its forward draws for each sample, and a permutation deals the draws out anew")
-    method, t = build(name, noise.info), clock(noise)
+    method = build(name)
+    noise = Noise.of(method)
+    t = clock(noise)
     begun(method, noise, t)
     state = copy.deepcopy(method.state_dict())
     views = views_of(method, noise)

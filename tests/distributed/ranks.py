@@ -12,7 +12,7 @@ from nolabel.core import Clock
 from nolabel.core.dist import gather
 from nolabel.core.random import generator, seed_all
 from nolabel.views.masks import random_mask
-from tests.contract.conftest import Access, Feed, Noise, build, small  # noqa: F401
+from tests.support import Access, Feed, Noise, build
 
 BATCH = 16
 
@@ -50,12 +50,12 @@ def part_of(views: dict, rank: int, world: int) -> dict:
 
 def one_step(name: str, rank: int = 0, world: int = 1) -> dict:
     """Loss and gradients of one global batch, averaged over ranks as data-parallel training does, and the state after."""
-    noise = Noise(batch=BATCH)
-    method = without_batch_norm(build(name, noise.info, encoder="tiny_tokens"))
+    method = without_batch_norm(build(name, encoder="tiny_tokens"))
+    noise = Noise.of(method, batch=BATCH)
     t = Clock(5, 50, noise.epoch_steps)
     seed_all(3)
-    method.begin_stage(t, Access(noise))
-    method.begin_epoch(t, Access(noise))
+    method.begin_stage(t, Access(noise, method.views.plain))
+    method.begin_epoch(t, Access(noise, method.views.plain))
     method.train()
     shared_masks(rank, world)
     with torch.no_grad():
@@ -85,15 +85,17 @@ def few_steps(name: str, rank: int, world: int) -> float:
     """The largest difference between ranks, over weights and buffers, after three steps of the engine."""
     from nolabel.engine import Run, Settings
 
-    source = Noise(batch=BATCH)
-    method = build(name, source.info)
+    method = build(name)
+    source = Noise.of(method, batch=BATCH)
 
     class Part(Feed):
         def __next__(self):
             return {k: v.chunk(world)[rank] for k, v in super().__next__().items()}
 
     settings = Settings(steps=3, batch=BATCH, precision="fp32", log_every=2)
-    run = Run(method, source, settings, feed=lambda s, start: Part(source, s, start), data=Access(source))
+    run = Run(
+        method, source, settings, feed=lambda s, start: Part(source, s, start), data=Access(source, method.views.plain)
+    )
     run.train()
     worst = 0.0
     for key, value in method.state_dict().items():

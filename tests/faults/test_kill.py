@@ -12,7 +12,7 @@ import torch
 from safetensors.torch import load_file
 
 from nolabel import methods
-from tests.contract.conftest import NARROW
+from tests.support import NARROW
 
 FORK = multiprocessing.get_context("fork")
 

@@ -12,7 +12,7 @@ def stored(name):
 
 def measure(name):
     from nolabel.engine import Observer
-    from tests.contract.conftest import run
+    from tests.support import run
 
     seen = []
 

@@ -23,6 +23,8 @@ class Method(nn.Module):
     """optimiser steps per batch, in order, e.g. ("critic", "painter")"""
     stages: ClassVar[int] = 1
     """restarts of clock and optimisers (greedy layers, self-training rounds); may be a property of the fields"""
+    labelled: ClassVar[float] = 0.0
+    """share of every batch that carries labels, its first rows; may be a property of the fields"""
     views: ViewMaker
     optim: Optim = Optim()
 
@@ -69,7 +71,10 @@ class Method(nn.Module):
         return {}
 
     def kept(self) -> nn.Module:
-        """What is evaluated, exported and handed on: the encoder, or the teacher where the paper keeps it."""
+        """What is evaluated, exported and handed on: the encoder, or the teacher where the paper keeps it.
+
+        Where several modalities have an encoder each: an `nn.ModuleDict` of them, by modality.
+        """
         return self.encoder  # type: ignore[return-value]
 
 

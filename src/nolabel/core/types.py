@@ -2,13 +2,20 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, ClassVar, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
 
 Batch = dict[str, Any]
-"""Named tensors of one batch. Fixed names: `image video audio points text label index` (+ `depth segmentation`)."""
+"""Named tensors of one batch. Fixed names: `image video audio points text label index` (+ `depth segmentation`).
+
+As stored: image uint8 (B, H, W, C); video uint8 (B, T, H, W, C); audio int16 (B, S), mono; points float32 (B, P, 3);
+text int64 (B, L), ids of tokens, the first five of which are `PAD MASK START END UNKNOWN`; label int64 (B,), -1 for none.
+"""
+
+PAD, MASK, START, END, UNKNOWN = range(5)
+"""ids of the special tokens of every vocabulary"""
 
 Logs = dict[str, Tensor]
 """Named 0-d detached tensors that stay on the device until the engine writes them."""
@@ -28,6 +35,10 @@ class DataInfo:
     """names of the classes, empty where there are no labels"""
     shapes: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
     """shape of one sample of each modality as it is stored, e.g. {"image": (32, 32, 3)} for height, width, channels"""
+    rates: Mapping[str, float] = field(default_factory=dict)
+    """samples or frames a second of what has time, e.g. {"audio": 16000, "video": 12.5}"""
+    vocabulary: int = 0
+    """number of different tokens where there is text, special ones included"""
 
 
 @dataclass(frozen=True)
@@ -106,8 +117,15 @@ class TokenEncoder(Encoder, Protocol):
 class ViewMaker(Protocol):
     """Augmentation as a frozen dataclass, so that it is a hyper-parameter. Batched, on device, one draw a sample."""
 
+    reads: ClassVar[tuple[str, ...]]
+    """the stored columns that it needs, e.g. ("image",)"""
+
     def __call__(self, batch: Batch, rng: torch.Generator) -> Batch:
         """Stored samples (`image`: uint8 (B, H, W, C)) to what the method's forward reads; other keys pass through."""
+        ...
+
+    def plain(self, batch: Batch) -> Batch:
+        """Stored samples without augmentation, by modality, as the encoder takes them: the view of every evaluation."""
         ...
 
 

@@ -1,5 +1,11 @@
-"""Encoders: thin adapters that give every network the same face."""
+"""Encoders: thin adapters that give every network the same face, whatever it looks at."""
 
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+
+from nolabel.encoders import audio, points, text, video
 from nolabel.encoders.image import ConvEncoder, image_encoder
 from nolabel.encoders.tiny import TinyConv, tiny_tokens
 from nolabel.encoders.vit import ViTEncoder
@@ -12,6 +18,28 @@ __all__ = [
     "calibrate_batchnorm",
     "image_encoder",
     "load_weights",
+    "make",
     "timm_state_dict",
     "tiny_tokens",
 ]
+
+
+def make(
+    name: str, shape: tuple[int, ...], *, init: str | Path | None = None, vocabulary: int = 0, **options: Any
+) -> nn.Module:
+    """The encoder `name` for inputs of `shape`, without the batch axis, initialised at random.
+
+    shape       image (C, S, S), video (C, T, S, S), audio (1, mels, frames) or (1, samples), points (P, 3), text (L,)
+    init        a file of weights to start from
+    vocabulary  number of different tokens, for text
+    options     go to the encoder, e.g. `pretrained` for the networks of timm
+
+    Raises UserError for unknown names and for shapes that the encoder cannot take.
+    """
+    for kind in (video, audio, points, text):
+        if name in kind.OURS:
+            encoder = kind.OURS[name](shape, **({"vocabulary": vocabulary} if kind is text else {}), **options)
+            if init is not None:
+                load_weights(encoder, init)
+            return encoder
+    return image_encoder(name, shape[-1], shape[0], init=init, **options)

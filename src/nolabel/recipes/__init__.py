@@ -1,7 +1,8 @@
 """Combinations that are known to work: encoder, batch, length and the fields that differ from the paper. No logic.
 
-One file per setting: `tiny` (two CPU cores), `cifar10` (ResNet-18 at 32 px on one GPU), `imagenet` (the papers).
-Each holds one function per method, named like it, from the input size in pixels to a `Recipe`.
+One folder per setting: `tiny` (two CPU cores), `cifar10` (ResNet-18 at 32 px on one GPU), `imagenet` (the papers); in
+it one file per family of methods with one function per method, named like it, from the size of the input (pixels of
+images and video) to a `Recipe`.
 """
 
 import importlib
@@ -9,14 +10,17 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-SETTINGS = tuple(sorted(p.stem for p in Path(__file__).parent.glob("*.py") if not p.stem.startswith("_")))
+from nolabel import methods
+
+SETTINGS = tuple(sorted(p.name for p in Path(__file__).parent.iterdir() if (p / "__init__.py").exists()))
 
 
 @dataclass(frozen=True)
 class Recipe:
     """What a setting changes for one method."""
 
-    encoder: str
+    encoder: str | dict[str, str]
+    """the name of an encoder, or one for each parameter of the method's `build`"""
     batch: int
     epochs: float | None = None
     minutes: float | None = None
@@ -26,5 +30,8 @@ class Recipe:
 
 def find(setting: str, method: str, size: int) -> Recipe | None:
     """The recipe of a method in a setting at an input size, or None where the setting has none for it."""
-    make = getattr(importlib.import_module(f"nolabel.recipes.{setting}"), method, None)
+    family = methods.describe(method).family
+    if not (Path(__file__).parent / setting / f"{family}.py").exists():
+        return None
+    make = getattr(importlib.import_module(f"nolabel.recipes.{setting}.{family}"), method, None)
     return make(size) if make else None

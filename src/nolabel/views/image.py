@@ -16,7 +16,7 @@ executors with the same meaning: `cpu_executor` (one view at a time through the 
 """
 
 from dataclasses import dataclass, fields, replace
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import torch
 import torch.nn.functional as F
@@ -38,6 +38,7 @@ IMAGENET_STD = (0.229, 0.224, 0.225)
 class OneView:
     """One view a sample, under the key `x`. Its defaults crop and flip only, as MAE does."""
 
+    reads: ClassVar[tuple[str, ...]] = ("image",)
     size: int = 224
     """side of the view in pixels"""
     scale: Pair = (0.2, 1.0)
@@ -69,14 +70,19 @@ class OneView:
         (x,) = render(batch["image"], [self], rng, executor)
         return {**_others(batch), "x": x}
 
+    def plain(self, batch: Batch) -> Batch:
+        """`image` uint8 (B, H, W, C) -> `image` float32 (B, C, size, size), see `plain`."""
+        return {"image": plain(batch["image"], self.size, self.mean, self.std)}
+
 
 @dataclass(frozen=True)
 class TwoViews:
     """Two views a sample, under `a` and `b`. The defaults are SimCLR's (Chen et al. 2020, appendix A).
 
-    Pairs are probabilities for `a` and `b`; BYOL has blur (1.0, 0.1) and solarize (0.0, 0.2).
+    Pairs are probabilities for `a` and `b`.
     """
 
+    reads: ClassVar[tuple[str, ...]] = ("image",)
     size: int = 224
     scale: Pair = (0.08, 1.0)
     ratio: Pair = (3 / 4, 4 / 3)
@@ -98,6 +104,10 @@ class TwoViews:
         a, b = render(batch["image"], self.each(), rng, executor)
         return {**_others(batch), "a": a, "b": b}
 
+    def plain(self, batch: Batch) -> Batch:
+        """`image` uint8 (B, H, W, C) -> `image` float32 (B, C, size, size), see `plain`."""
+        return {"image": plain(batch["image"], self.size, self.mean, self.std)}
+
     def each(self) -> list[OneView]:
         """How `a` and `b` are made."""
         brightness, contrast, saturation, hue = (self.strength * s for s in self.jitter)
@@ -111,6 +121,7 @@ class MultiCrop:
     Triples are probabilities for the first large, the second large and every small crop.
     """
 
+    reads: ClassVar[tuple[str, ...]] = ("image",)
     size: int = 224
     scale: Pair = (0.4, 1.0)
     local_size: int = 96
@@ -140,10 +151,20 @@ class MultiCrop:
             views["local"] = render(batch["image"], [local] * self.locals, rng, executor)
         return {**_others(batch), **views}
 
+    def plain(self, batch: Batch) -> Batch:
+        """`image` uint8 (B, H, W, C) -> `image` float32 (B, C, size, size), see `plain`."""
+        return {"image": plain(batch["image"], self.size, self.mean, self.std)}
+
     def each(self) -> list[OneView]:
         """How the first large, the second large and a small crop are made."""
         first, second, local = _each(self, 3)
         return [first, second, replace(local, size=self.local_size, scale=self.local_scale)]
+
+
+BYOL_VIEWS = TwoViews(
+    jitter=(0.4, 0.4, 0.2, 0.1), blur=(1.0, 0.1), solarize=(0.0, 0.2), interpolation="bicubic"
+)  # fmt: skip
+"""the two unlike views of BYOL (Grill et al. 2020, appendix B, table 6), which later methods took over"""
 
 
 def _each(recipe: TwoViews | MultiCrop, count: int, **changes: Any) -> list[OneView]:

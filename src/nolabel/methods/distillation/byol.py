@@ -17,7 +17,7 @@ from nolabel.core import Method, Optim
 from nolabel.losses.distill import negative_cosine
 from nolabel.networks.ema import EMA
 from nolabel.networks.mlp import mlp
-from nolabel.views.image import TwoViews
+from nolabel.views.image import BYOL_VIEWS, TwoViews
 
 
 class BYOL(Method):
@@ -29,14 +29,7 @@ class BYOL(Method):
     """tau, a cosine from first to last"""
     predictor: bool = True
     """False collapses: for demonstration"""
-    views: TwoViews = TwoViews(
-        size=224,
-        strength=1.0,
-        jitter=(0.4, 0.4, 0.2, 0.1),
-        blur=(1.0, 0.1),
-        solarize=(0.0, 0.2),
-        interpolation="bicubic",
-    )
+    views: TwoViews = BYOL_VIEWS
     optim: Optim = Optim("lars", lr=0.2, weight_decay=1.5e-6, warmup_epochs=10)
 
     def build(self, data, image):

@@ -13,7 +13,7 @@ import torch
 from nolabel.core import Method, Optim
 from nolabel.losses.redundancy import barlow_twins
 from nolabel.networks.mlp import mlp
-from nolabel.views.image import TwoViews
+from nolabel.views.image import BYOL_VIEWS, TwoViews
 
 
 class BarlowTwins(Method):
@@ -25,14 +25,7 @@ class BarlowTwins(Method):
     """width of the projector's hidden layers"""
     out: int = 8192
     """P"""
-    views: TwoViews = TwoViews(
-        size=224,
-        strength=1.0,
-        jitter=(0.4, 0.4, 0.2, 0.1),
-        blur=(1.0, 0.1),
-        solarize=(0.0, 0.2),
-        interpolation="bicubic",
-    )
+    views: TwoViews = BYOL_VIEWS
     optim: Optim = Optim("lars", lr=0.2, weight_decay=1e-6, warmup_epochs=10)
 
     def build(self, data, image):

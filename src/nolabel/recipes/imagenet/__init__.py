@@ -1,0 +1,1 @@
+"""What the papers trained: encoder, batch and length for the fields that stand in the method files."""

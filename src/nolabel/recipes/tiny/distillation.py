@@ -1,0 +1,48 @@
+"""The distillation family; see the package."""
+
+from nolabel.core import Optim
+from nolabel.recipes import Recipe
+from nolabel.recipes.tiny import ADAMW, two_views
+from nolabel.views.image import MultiCrop
+
+
+def dino(size: int) -> Recipe:
+    """Two global and two local crops, 1,024 prototypes, a faster teacher."""
+    return Recipe(
+        "tiny",
+        batch=128,
+        minutes=2.5,
+        fields={
+            "prototypes": 1024,
+            "hidden": 512,
+            "bottleneck": 128,
+            "momentum": (0.99, 1.0),
+            "freeze_last": 0.25,
+            "batchnorm": True,
+            "views": MultiCrop(
+                size=size, scale=(0.3, 1.0), local_size=size // 2, local_scale=(0.1, 0.4), locals=2,
+                blur=(0.0, 0.0, 0.0), solarize=(0.0, 0.1, 0.0), interpolation="bilinear",
+            ),
+            "optim": Optim("adamw", lr=2e-3, weight_decay=0.04, scaled=False, warmup_epochs=0.5, clip_each=3.0),
+        },
+    )  # fmt: skip
+
+
+def byol(size: int) -> Recipe:
+    """A smaller head and a teacher that moves faster than the paper's."""
+    return Recipe(
+        "tiny",
+        batch=256,
+        minutes=2.5,
+        fields={"hidden": 512, "out": 128, "momentum": (0.98, 1.0), "views": two_views(size), "optim": ADAMW},
+    )
+
+
+def simsiam(size: int) -> Recipe:
+    """Head of 512; SGD as in the paper."""
+    return Recipe(
+        "tiny",
+        batch=256,
+        minutes=2.5,
+        fields={"hidden": 512, "out": 512, "bottleneck": 128, "views": two_views(size), "optim": ADAMW},
+    )

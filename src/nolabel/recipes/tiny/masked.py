@@ -1,0 +1,21 @@
+"""The masked family; see the package."""
+
+from nolabel.core import Optim
+from nolabel.recipes import Recipe
+from nolabel.views.image import OneView
+
+
+def mae(size: int) -> Recipe:
+    """A decoder as light as the encoder."""
+    return Recipe(
+        "tiny_tokens",
+        batch=256,
+        minutes=2.5,
+        fields={
+            "width": 96,
+            "depth": 2,
+            "heads": 3,
+            "views": OneView(size=size, scale=(0.3, 1.0)),
+            "optim": Optim("adamw", lr=1.5e-3, weight_decay=0.05, betas=(0.9, 0.95), scaled=False, warmup_epochs=1),
+        },
+    )
