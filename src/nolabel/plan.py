@@ -150,7 +150,7 @@ def resolve(
     settings = Settings(
         **length,  # type: ignore[arg-type]
         batch=batch,
-        processes=_processes(options, name, batch, gpu),
+        processes=_processes(options, str(name), batch, gpu),
         accumulate=options.accumulate,
         seed=options.seed,
         precision=options.precision,

@@ -15,9 +15,9 @@ from nolabel import encoders, methods, recipes
 from nolabel.core import Clock, DataInfo
 from nolabel.core.fields import from_json, override, to_json
 from nolabel.core.random import fold, generator, seed_all
-from tests.support import Access, Noise, build, run, small, takes
 from tests.golden import fields as golden_fields
 from tests.golden import losses as golden_losses
+from tests.support import Access, Noise, build, run, small, takes
 
 DRAWS_PER_SAMPLE = {"mae"}
 """methods whose forward draws for each sample (masks): permuting the batch deals the draws out anew"""
