@@ -46,7 +46,7 @@ class Optim:
     """What a paper trained with. The optimisers themselves come from torch and timm."""
 
     name: str = "adamw"
-    """adamw, sgd or lars, or any optimiser that timm can create"""
+    """adamw, sgd, lars or muon, or any other optimiser that timm can create"""
     lr: float = 1e-3
     """peak learning rate; per 256 samples of global batch where `scaled`"""
     weight_decay: float = 0.05
@@ -54,7 +54,7 @@ class Optim:
     final_weight_decay: float | None = None
     """last value of a cosine from `weight_decay`; None keeps it constant"""
     momentum: float = 0.9
-    """of SGD and LARS"""
+    """of SGD, LARS and Muon"""
     nesterov: bool = False
     trust: float = 0.001
     """trust coefficient of LARS"""
