@@ -39,7 +39,9 @@ def optimizer(settings: Optim, parameters: Iterable[nn.Parameter]) -> torch.opti
 
             # matrices and kernels by orthogonalised momentum (Jordan et al. 2024), at rates that suit AdamW; the rest
             # by AdamW itself
-            return Muon(groups, settings.lr, momentum=settings.momentum, nesterov=settings.nesterov, betas=settings.betas)
+            return Muon(
+                groups, settings.lr, momentum=settings.momentum, nesterov=settings.nesterov, betas=settings.betas
+            )
         case name:
             from timm.optim import create_optimizer_v2, list_optimizers
 
