@@ -23,6 +23,7 @@ nolabel: self-supervised and semi-supervised learning
   nolabel export RUN --to FILE.safetensors|.pt|.onnx                   the encoder for timm, torch or ONNX
   nolabel report RUN                                                   write its page again
   nolabel methods [--json]                                             all methods with paper, family, modality
+  nolabel explain METHOD                                               its paper, formula, hyper-parameters and code
 
 examples
   nolabel train simclr                                    the embedded toy world, about two and a half minutes
@@ -136,9 +137,38 @@ def methods(json: bool = False) -> None:
         print(f"  {'':22s} {'':12s} {e.citation}")
 
 
+def explain(method: Annotated[str, tyro.conf.Positional], /, markdown: bool = False) -> None:
+    """Print the paper, the formulas, every hyper-parameter and the code of the loss of a method.
+
+    Args:
+        method: its name, as 'nolabel methods' lists it
+        markdown: as text for a page, without colours
+
+    Example: nolabel explain simclr
+    """
+    from nolabel import methods as files
+
+    page = files.explain(method)
+    if markdown:
+        print(files.markdown(method), end="")
+        return
+    from rich.console import Console
+    from rich.syntax import Syntax
+    from rich.table import Table
+
+    print(page.header.rstrip() + "\n", flush=True)  # as it is: its formulas are set in columns
+    console = Console()
+    table = Table("field", "the paper's", "meaning", title="hyper-parameters", title_justify="left")
+    for f in page.fields:
+        table.add_row(f.name, f.default, f.meaning)
+    console.print(table, markup=False)
+    console.print(Syntax(page.forward, "python", background_color="default"))
+    print(f"\n{page.path}\nnolabel train {method} --help shows every flag")
+
+
 _json = json
 VERBS: dict[str, Callable[..., None]] = {
-    "resume": resume, "eval": evaluate, "embed": embed, "export": export, "report": report, "methods": methods,
+    "resume": resume, "eval": evaluate, "embed": embed, "export": export, "report": report, "methods": methods, "explain": explain,
 }  # fmt: skip
 
 

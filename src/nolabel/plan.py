@@ -139,7 +139,7 @@ def resolve(
     if "views" not in fields and hasattr(kind.views, "size"):
         fields["views"] = _resized(kind.views, size)
     made = override(kind(**{k: from_json_if_dict(kind, k, v) for k, v in fields.items()}), changes)
-    views_size: int = getattr(made.views, "test_size", None) or getattr(made.views, "size", size)
+    views_size = getattr(made.views, "test_size", None) or getattr(made.views, "size", None) or size
     length = {"epochs": options.epochs, "minutes": options.minutes, "steps": options.steps}
     if not any(length.values()):
         length = {"epochs": recipe.epochs, "minutes": recipe.minutes, "steps": None}

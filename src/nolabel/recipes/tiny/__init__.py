@@ -7,10 +7,19 @@ nolabel train METHOD --data cifar10/ --minutes 10           CIFAR-10
 from nolabel.core import Optim
 from nolabel.views.image import TwoViews
 
+MUON = Optim("muon", lr=1.2e-2, weight_decay=0.05, scaled=False, warmup_epochs=0.2)
+"""what the tiny convolutional encoder trains with: SimCLR on CIFAR-10, three minutes on one core, batch 256, 20-NN 63.3 %
+(with rates of 3e-3, 6e-3: 59.8, 62.5; AdamW at 3e-3: 55.6), one seed"""
 ADAMW = Optim("adamw", lr=3e-3, weight_decay=0.05, scaled=False, warmup_epochs=0.2)
-"""what the tiny convolutional encoder trains with"""
+
+
+def smaller(size: int) -> int:
+    """The side to train at: three quarters of the one that is looked at, by FixRes 1.6 times as many views a second and
+    a better k-NN (AdamW, 32 px: 53.3 %, 24 px: 55.6 %).
+    """
+    return max(16, size * 3 // 4 // 4 * 4)
 
 
 def two_views(size: int) -> TwoViews:
     """Weaker colours and larger crops than the papers': a small net and few epochs cannot use the hardest views."""
-    return TwoViews(size=size, scale=(0.2, 1.0), strength=0.5, blur=(0.0, 0.0))
+    return TwoViews(size=smaller(size), test_size=size, scale=(0.2, 1.0), strength=0.5, blur=(0.0, 0.0))

@@ -1,7 +1,7 @@
 """The contrastive family; see the package."""
 
 from nolabel.recipes import Recipe
-from nolabel.recipes.tiny import ADAMW, two_views
+from nolabel.recipes.tiny import MUON, two_views
 
 
 def simclr(size: int) -> Recipe:
@@ -10,5 +10,5 @@ def simclr(size: int) -> Recipe:
         "tiny",
         batch=256,
         minutes=2.5,
-        fields={"temperature": 0.2, "hidden": 512, "views": two_views(size), "optim": ADAMW},
+        fields={"temperature": 0.2, "hidden": 512, "views": two_views(size), "optim": MUON},
     )

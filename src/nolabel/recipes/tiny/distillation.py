@@ -1,13 +1,14 @@
 """The distillation family; see the package."""
 
-from nolabel.core import Optim
 from nolabel.recipes import Recipe
-from nolabel.recipes.tiny import ADAMW, two_views
+from nolabel.recipes.tiny import MUON, smaller, two_views
 from nolabel.views.image import MultiCrop
 
 
 def dino(size: int) -> Recipe:
-    """Two global and two local crops, 1,024 prototypes, a faster teacher."""
+    """Two global and two local crops, 1,024 prototypes, a faster teacher. CIFAR-10, three minutes on one core: 20-NN
+    48.9 % (AdamW at 32 px: 42.9), random init 33.0; one seed.
+    """
     return Recipe(
         "tiny",
         batch=128,
@@ -16,14 +17,15 @@ def dino(size: int) -> Recipe:
             "prototypes": 1024,
             "hidden": 512,
             "bottleneck": 128,
-            "momentum": (0.99, 1.0),
+            "momentum": (0.98, 1.0),
             "freeze_last": 0.25,
             "batchnorm": True,
             "views": MultiCrop(
-                size=size, scale=(0.3, 1.0), local_size=size // 2, local_scale=(0.1, 0.4), locals=2,
-                blur=(0.0, 0.0, 0.0), solarize=(0.0, 0.1, 0.0), interpolation="bilinear",
+                size=smaller(size), test_size=size, scale=(0.3, 1.0), local_size=size // 2, local_scale=(0.1, 0.4),
+                locals=2, jitter=(0.4, 0.4, 0.4, 0.1), blur=(0.0, 0.0, 0.0), solarize=(0.0, 0.0, 0.0),
+                interpolation="bilinear",
             ),
-            "optim": Optim("adamw", lr=2e-3, weight_decay=0.04, scaled=False, warmup_epochs=0.5, clip_each=3.0),
+            "optim": MUON,
         },
     )  # fmt: skip
 
@@ -34,7 +36,7 @@ def byol(size: int) -> Recipe:
         "tiny",
         batch=256,
         minutes=2.5,
-        fields={"hidden": 512, "out": 128, "momentum": (0.98, 1.0), "views": two_views(size), "optim": ADAMW},
+        fields={"hidden": 512, "out": 128, "momentum": (0.98, 1.0), "views": two_views(size), "optim": MUON},
     )
 
 
@@ -44,5 +46,5 @@ def simsiam(size: int) -> Recipe:
         "tiny",
         batch=256,
         minutes=2.5,
-        fields={"hidden": 512, "out": 512, "bottleneck": 128, "views": two_views(size), "optim": ADAMW},
+        fields={"hidden": 512, "out": 512, "bottleneck": 128, "views": two_views(size), "optim": MUON},
     )

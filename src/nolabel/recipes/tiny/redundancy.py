@@ -1,7 +1,7 @@
 """The redundancy family; see the package."""
 
 from nolabel.recipes import Recipe
-from nolabel.recipes.tiny import ADAMW, two_views
+from nolabel.recipes.tiny import MUON, two_views
 
 
 def barlow_twins(size: int) -> Recipe:
@@ -10,7 +10,7 @@ def barlow_twins(size: int) -> Recipe:
         "tiny",
         batch=256,
         minutes=2.5,
-        fields={"hidden": 512, "out": 512, "scale": 0.1, "views": two_views(size), "optim": ADAMW},
+        fields={"hidden": 512, "out": 512, "scale": 0.1, "views": two_views(size), "optim": MUON},
     )
 
 
@@ -20,5 +20,5 @@ def vicreg(size: int) -> Recipe:
         "tiny",
         batch=256,
         minutes=2.5,
-        fields={"hidden": 512, "out": 512, "views": two_views(size), "optim": ADAMW},
+        fields={"hidden": 512, "out": 512, "views": two_views(size), "optim": MUON},
     )
