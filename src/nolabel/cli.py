@@ -168,7 +168,8 @@ def explain(method: Annotated[str, tyro.conf.Positional], /, markdown: bool = Fa
 
 _json = json
 VERBS: dict[str, Callable[..., None]] = {
-    "resume": resume, "eval": evaluate, "embed": embed, "export": export, "report": report, "methods": methods, "explain": explain,
+    "resume": resume, "eval": evaluate, "embed": embed, "export": export, "report": report, "methods": methods,
+    "explain": explain,
 }  # fmt: skip
 
 

@@ -4,8 +4,8 @@ import subprocess
 import sys
 
 import pytest
-
 from docs.__main__ import FOLDER, pages
+
 from nolabel import methods
 from nolabel.core import UserError
 
