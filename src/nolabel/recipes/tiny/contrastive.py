@@ -5,7 +5,7 @@ from nolabel.recipes.tiny import MUON, two_views
 
 
 def simclr(size: int) -> Recipe:
-    """CIFAR-10, ten minutes on two cores: 20-NN 64.2 % (tau 0.1: 63.7 %), random init 33.0, raw pixels 45.4; one seed."""
+    """CIFAR-10, ten minutes on two busy cores, 16.6 epochs: 20-NN 69.2 %, random init 33.0, raw pixels 45.4; one seed."""
     return Recipe(
         "tiny",
         batch=256,
