@@ -178,12 +178,14 @@ def clip(a_BD: Tensor, b_BD: Tensor, scale: float | Tensor, precision: str = "fu
 
 
 @without_autocast
-def sup_con(z_BD: Tensor, label_B: Tensor, temperature: float, precision: str = "full") -> Tensor:
+def sup_con(
+    z_BD: Tensor, label_B: Tensor, temperature: float, precision: str = "full", inside: bool = False
+) -> Tensor:
     """SupCon, L_out (Khosla et al., NeurIPS 2020, eq. 2): all rows with the label of the anchor are positives.
 
     L = mean_i -1/|P(i)| sum_{p in P(i)} log exp(z_i . z_p / tau) / sum_{a != i} exp(z_i . z_a / tau)
 
-    `z_BD` holds all views, one below the other, and `label_B` their labels (any integers). The mean is over the anchors
+    `inside` is L_in of eq. 3, the mean over positives inside the logarithm; it holds the pair matrix (B, N). `z_BD` holds all views, one below the other, and `label_B` their labels (any integers). The mean is over the anchors
     of all ranks that have a positive; with the sample number as label it is NT-Xent.
     """
     z_BD = _unit(z_BD)
@@ -199,6 +201,11 @@ def sup_con(z_BD: Tensor, label_B: Tensor, temperature: float, precision: str = 
     has_B = (others_B > 0).to(z_BD.dtype)
     weight_B = has_B * (world() / sum_over_ranks(has_B.sum()).clamp(min=1))
     query_BD = z_BD / temperature
+    if inside:
+        scores_BN = (query_BD @ key_ND.T).scatter(1, row_B[:, None], -torch.inf)
+        positive_BN = (group_B[:, None] == group_N) & has_B.bool()[:, None]  # all rows of the others: 0, not infinity
+        best_B = scores_BN.masked_fill(~positive_BN, -torch.inf).logsumexp(1) - others_B.clamp(min=1).log()
+        return weight_B @ torch.where(has_B.bool(), scores_BN.logsumexp(1) - best_B, 0.0)
     total, _ = _LogSumExp.apply(query_BD, key_ND, None, row_B[:, None], weight_B, DTYPE[precision])
     return total - weight_B @ (query_BD * positive_BD).sum(1)
 
