@@ -3,7 +3,7 @@
 import dataclasses
 import json
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
@@ -161,15 +161,21 @@ class Trained:
                 raise UserError(f"cannot export to '{other or path}': end the name in .safetensors, .pt or .onnx")
         return path
 
-    def judge(self, data: str | None = None, protocols: tuple[str, ...] = ("knn", "linear")) -> list[dict[str, Any]]:
-        """Run protocols on the kept encoder; replaces rows of the same protocol and data in `results.json`."""
+    def judge(
+        self, data: str | None = None, protocols: Sequence[str | Evaluator] = ("knn", "linear")
+    ) -> list[dict[str, Any]]:
+        """Run protocols, by name or with settings of their own, on the kept encoder.
+
+        Replaces rows of the same protocol and data in `results.json`.
+        """
         for name in protocols:
-            if name not in PROTOCOLS:
+            if isinstance(name, str) and name not in PROTOCOLS:
                 raise UserError(f"unknown protocol '{name}'{nearest(name, PROTOCOLS)}")
+        chosen = [PROTOCOLS[p]() if isinstance(p, str) else p for p in protocols]
         source = self._open(data)
         device = processes.device_of(self.plan.device)
         rows, notes = judge(
-            [PROTOCOLS[name]() for name in protocols],
+            chosen,
             self.encoder.to(device),
             self.built.fresh_encoder,
             source,
@@ -177,7 +183,7 @@ class Trained:
             seed=self.plan.settings.seed,
             device=device,
             precision=self.plan.settings.precision,
-            raw=[name for name in protocols if name in ("knn", "linear", "low-shot")],
+            raw=[p.name for p in chosen if p.name in ("knn", "linear", "low-shot")],
         )
         for note in notes:
             _tell(note)

@@ -260,10 +260,18 @@ def about() -> dict[str, Any]:
         "git": git(),
         "machine": {
             "system": platform.platform(),
+            "cpu": _cpu(),
             "threads": torch.get_num_threads(),
             "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
         },
     }
+
+
+def _cpu() -> str:
+    """The model of the processor."""
+    info = Path("/proc/cpuinfo")
+    lines = info.read_text().splitlines() if info.exists() else []
+    return next((x.split(":")[1].strip() for x in lines if x.startswith("model name")), platform.processor())
 
 
 def from_json_if_dict(kind: type, name: str, value: Any) -> Any:
