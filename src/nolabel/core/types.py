@@ -139,3 +139,8 @@ class Source(Protocol):
     def at(self, seed: int, step: int) -> Batch:
         """The rows of this rank at one step, on the host: stored tensors plus `index` (B,), their row numbers."""
         ...
+
+
+def labelled_rows(share: float, batch: int) -> int:
+    """How many rows of a batch carry labels, its first ones: `share` of them, at least one where there is a share."""
+    return max(1, round(share * batch)) if share > 0 else 0

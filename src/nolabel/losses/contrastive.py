@@ -178,9 +178,7 @@ def clip(a_BD: Tensor, b_BD: Tensor, scale: float | Tensor, precision: str = "fu
 
 
 @without_autocast
-def sup_con(
-    z_BD: Tensor, label_B: Tensor, temperature: float, precision: str = "full", inside: bool = False
-) -> Tensor:
+def sup_con(z_BD: Tensor, label_B: Tensor, temperature: float, precision: str = "full", inside: bool = False) -> Tensor:
     """SupCon, L_out (Khosla et al., NeurIPS 2020, eq. 2): all rows with the label of the anchor are positives.
 
     L = mean_i -1/|P(i)| sum_{p in P(i)} log exp(z_i . z_p / tau) / sum_{a != i} exp(z_i . z_a / tau)

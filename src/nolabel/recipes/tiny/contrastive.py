@@ -22,7 +22,7 @@ def moco_v2(size: int) -> Recipe:
         minutes=2.5,
         fields={
             "hidden": 512, "queue": 4096, "momentum": 0.98, "splits": 1, "symmetric": True,
-            "views": two_views(size), "optim": ADAMW,
+            "views": two_views(size), "optim": MUON,
         },
     )  # fmt: skip
 
@@ -34,7 +34,7 @@ def moco_v3(size: int) -> Recipe:
         batch=256,
         minutes=2.5,
         fields={
-            "hidden": 512, "out": 128, "layers": 2, "momentum": (0.98, 1.0), "views": two_views(size), "optim": ADAMW,
+            "hidden": 512, "out": 128, "layers": 2, "momentum": (0.98, 1.0), "views": two_views(size), "optim": MUON,
         },
     )  # fmt: skip
 
@@ -47,7 +47,7 @@ def nnclr(size: int) -> Recipe:
         minutes=2.5,
         fields={
             "temperature": 0.2, "queue": 4096, "hidden": 512, "bottleneck": 512, "out": 128,
-            "views": two_views(size), "optim": ADAMW,
+            "views": two_views(size), "optim": MUON,
         },
     )  # fmt: skip
 
@@ -58,10 +58,10 @@ def simclr_v2(size: int) -> Recipe:
         "tiny",
         batch=256,
         minutes=2.5,
-        fields={"temperature": 0.2, "hidden": 512, "views": two_views(size), "optim": ADAMW},
+        fields={"temperature": 0.2, "hidden": 512, "views": two_views(size), "optim": MUON},
     )
 
 
 def supcon(size: int) -> Recipe:
     """A head of 512."""
-    return Recipe("tiny", batch=256, minutes=2.5, fields={"hidden": 512, "views": two_views(size), "optim": ADAMW})
+    return Recipe("tiny", batch=256, minutes=2.5, fields={"hidden": 512, "views": two_views(size), "optim": MUON})
