@@ -19,7 +19,7 @@ from nolabel.core.random import fold, seed_all
 from nolabel.engine.checkpoint import Checkpoints
 from nolabel.engine.observe import Observer, Record, peak_memory
 from nolabel.engine.parallel import wrap
-from nolabel.engine.precision import autocast_dtype
+from nolabel.engine.precision import attention_for, autocast_dtype
 from nolabel.engine.settings import Settings
 from nolabel.optim import learning_rate, optimizer, weight_decay
 
@@ -79,6 +79,7 @@ class Run:
         self.pending: list[dict[str, Tensor]] = []
         self.signal: int | None = None
         self.rng = torch.Generator(self.device)
+        attention_for(method, self.device)
         self._prepare()
 
     # ---- what is left to do ---------------------------------------------------------------------------------------

@@ -50,8 +50,12 @@ class Transformer(nn.Module):
 
         For padding of shape (B, L) pass `padding[:, None, None]`; `torch.ones(L, L, dtype=bool).tril()` is causal.
         """
+        # added to the scores, which attention takes fused or not; of booleans timm's plain path would add 0 and 1
+        mask = (
+            None if visible is None else torch.zeros_like(visible, dtype=x_BLD.dtype).masked_fill(~visible, -math.inf)
+        )
         for block in self.blocks:
-            x_BLD = block(x_BLD, attn_mask=visible)
+            x_BLD = block(x_BLD, attn_mask=mask)
         return self.norm(x_BLD)
 
     @torch.no_grad()

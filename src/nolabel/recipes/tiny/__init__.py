@@ -10,6 +10,8 @@ from nolabel.views.image import TwoViews
 MUON = Optim("muon", lr=1.2e-2, weight_decay=0.05, scaled=False, warmup_epochs=0.2)
 """what the tiny convolutional encoder trains with: SimCLR on CIFAR-10, three minutes on one core, batch 256, 20-NN 63.3 %
 (with rates of 3e-3, 6e-3: 59.8, 62.5; AdamW at 3e-3: 55.6), one seed"""
+TOKENS = Optim("muon", lr=5e-3, weight_decay=0.05, betas=(0.9, 0.95), scaled=False, warmup_epochs=0.3)
+"""what the tiny encoder of tokens trains with"""
 ADAMW = Optim("adamw", lr=3e-3, weight_decay=0.05, scaled=False, warmup_epochs=0.2)
 
 

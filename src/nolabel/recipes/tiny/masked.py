@@ -1,7 +1,7 @@
 """The masked family; see the package."""
 
-from nolabel.core import Optim
 from nolabel.recipes import Recipe
+from nolabel.recipes.tiny import TOKENS
 from nolabel.views.image import OneView
 
 
@@ -16,6 +16,6 @@ def mae(size: int) -> Recipe:
             "depth": 2,
             "heads": 3,
             "views": OneView(size=size, scale=(0.3, 1.0)),
-            "optim": Optim("adamw", lr=1.5e-3, weight_decay=0.05, betas=(0.9, 0.95), scaled=False, warmup_epochs=1),
+            "optim": TOKENS,
         },
     )
