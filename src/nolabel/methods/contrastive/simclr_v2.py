@@ -35,7 +35,9 @@ class SimCLRv2(Method):
 
     def build(self, data, image):
         if not 0 <= self.kept_layers < self.layers:
-            raise UserError(f"kept_layers must be from 0 to {self.layers - 1}, one less than layers, not {self.kept_layers}")
+            raise UserError(
+                f"kept_layers must be from 0 to {self.layers - 1}, one less than layers, not {self.kept_layers}"
+            )
         self.encoder = Headed(image, self.kept_layers, self.hidden)
         self.projector = mlp(self.encoder.dim, *[self.hidden] * (self.layers - 1 - self.kept_layers), self.out)
 
