@@ -223,8 +223,9 @@ def sup_con(z_BD: Tensor, label_B: Tensor, temperature: float, precision: str = 
 
     L = mean_i -1/|P(i)| sum_{p in P(i)} log exp(z_i . z_p / tau) / sum_{a != i} exp(z_i . z_a / tau)
 
-    `inside` is L_in of eq. 3, the mean over positives inside the logarithm; it holds the pair matrix (B, N). `z_BD` holds all views, one below the other, and `label_B` their labels (any integers). The mean is over the anchors
-    of all ranks that have a positive; with the sample number as label it is NT-Xent.
+    `z_BD` holds all views, one below the other, and `label_B` their labels (any integers). The mean is over the anchors
+    of all ranks that have a positive; with the sample number as label it is NT-Xent. `inside` is L_in of eq. 3, the mean
+    over positives inside the logarithm; it holds the pair matrix (B, N).
     """
     z_BD = _unit(z_BD)
     key_ND, label_N = gather(z_BD), gather(label_B)

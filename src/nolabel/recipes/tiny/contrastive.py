@@ -140,15 +140,15 @@ def triplet(size: int) -> Recipe:
 
 
 def cpc_v2(size: int) -> Recipe:
-    """A grid of 5 x 5 patches of 10 px where images have 32, offsets 2 to 4."""
-    patch = size * 5 // 16
+    """A grid of 5 x 5 patches, of 12 px where images have 32; they are apart from the third row on."""
+    patch = size * 3 // 8
     return Recipe(
         "tiny",
         batch=64,
         minutes=2.5,
         fields={
             "width": 64, "depth": 2,
-            "views": Patches(size=size, scale=(0.6, 1.0), patch=patch, stride=patch // 2),
+            "views": Patches(size=size, scale=(0.6, 1.0), patch=patch, stride=(size - patch) // 4),
             "optim": ADAMW,
         },
     )  # fmt: skip
