@@ -36,7 +36,7 @@ def attention_for(net: nn.Module, device: torch.device) -> nn.Module:
     """
     for module in net.modules():
         if isinstance(getattr(module, "fused_attn", None), bool):
-            module.fused_attn = device.type != "cpu"
+            module.fused_attn = device.type != "cpu"  # type: ignore[assignment]
     return net
 
 
