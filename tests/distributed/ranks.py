@@ -1,7 +1,7 @@
 """What runs on every rank: each method on its part of one global batch, then a few steps of the engine."""
 
-import importlib
 from pathlib import Path
+from unittest import mock
 
 import torch
 import torch.distributed as dist
@@ -11,7 +11,7 @@ from nolabel import methods
 from nolabel.core import Clock
 from nolabel.core.dist import gather
 from nolabel.core.random import generator, seed_all
-from nolabel.views.masks import random_mask
+from nolabel.views import masks
 from tests.support import Access, Feed, Noise, build
 
 BATCH = 16
@@ -27,15 +27,14 @@ def without_batch_norm(net: nn.Module) -> nn.Module:
     return net
 
 
-def shared_masks(rank: int, world: int) -> None:
+def dealt_masks(rank: int, world: int):
     """Masks are drawn for the global batch and dealt out, so that a sample has the same mask on any number of ranks."""
+    rng = generator(123)
 
-    def dealt(batch, length, ratio, rng=None, device=None):
-        keep, hide = random_mask(batch * world, length, ratio, generator(123), device)
-        part = slice(rank * batch, (rank + 1) * batch)
-        return keep[part], hide[part]
+    def noise(shape, _rng, device):
+        return torch.rand(shape[0] * world, *shape[1:], generator=rng).chunk(world)[rank].to(device)
 
-    importlib.import_module("nolabel.methods.masked.mae").random_mask = dealt
+    return mock.patch.object(masks, "_noise", noise)
 
 
 def part_of(views: dict, rank: int, world: int) -> dict:
@@ -57,7 +56,6 @@ def one_step(name: str, rank: int = 0, world: int = 1) -> dict:
     method.begin_stage(t, Access(noise, method.views.plain))
     method.begin_epoch(t, Access(noise, method.views.plain))
     method.train()
-    shared_masks(rank, world)
     with torch.no_grad():
         views = part_of(method.views(noise.at(0, 0), generator(4)), rank, world)
     groups = {id(p) for ps in method.groups(t).values() for p in ps}
@@ -66,7 +64,8 @@ def one_step(name: str, rank: int = 0, world: int = 1) -> dict:
         for p in method.parameters():
             p.requires_grad_(id(p) in groups)
         seed_all(9)
-        loss, _ = method(views, Clock(5, 50, noise.epoch_steps, 0, turn))
+        with dealt_masks(rank, world):
+            loss, _ = method(views, Clock(5, 50, noise.epoch_steps, 0, turn))
         loss.backward()
         total = total + loss.detach()
     grads = {n: p.grad for n, p in method.named_parameters() if p.grad is not None}

@@ -11,6 +11,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from nolabel.core.types import MASK, UNKNOWN
+
 Grid = tuple[int, int]
 Indices = tuple[Tensor, Tensor]
 
@@ -101,6 +103,34 @@ def block_mask(
         missing = missing - torch.where(good, added, 0)
         failures = torch.where(good, 0, failures + 1)
     return _top_up(mask, missing, rng) if exact else mask
+
+
+def mask_words(
+    text_BL: Tensor,
+    vocabulary: int,
+    share: float = 0.15,
+    mask: float = 0.8,
+    swap: float = 0.1,
+    rng: torch.Generator | None = None,
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Choose words to be predicted and hide them (BERT, Devlin et al. 2019, section 3.1 and appendix A.1).
+
+    Of each row's words, special tokens aside, `share` is chosen, at least one. A chosen word becomes MASK with
+    probability `mask`, any word of the vocabulary with probability `swap`, and else stays. Returns the text as it is
+    shown (B, L), the places of the chosen words (B, M), M = round(share * L), and which of these count (B, M): short
+    rows fill fewer than M places.
+    """
+    device = text_BL.device
+    slots = max(1, round(text_BL.shape[1] * Fraction(str(share))))
+    word_BL = text_BL > UNKNOWN
+    wanted_B = (word_BL.sum(1) * share).round().clamp(1, slots).minimum(word_BL.sum(1))
+    hide_BM = (_noise(tuple(text_BL.shape), rng, device) + ~word_BL).argsort(1)[:, :slots]
+    real_BM = torch.arange(slots, device=device) < wanted_B[:, None]
+    fate_BM, draw_BM = (_noise((len(text_BL), slots), rng, device) for _ in range(2))
+    other_BM = UNKNOWN + 1 + (draw_BM * (vocabulary - UNKNOWN - 1)).long()
+    word_BM = take(text_BL, hide_BM)
+    shown_BM = torch.where(fate_BM < mask, MASK, torch.where(fate_BM < mask + swap, other_BM, word_BM))
+    return text_BL.scatter(1, hide_BM, torch.where(real_BM, shown_BM, word_BM)), hide_BM, real_BM
 
 
 def _top_up(mask_Bhw: Tensor, missing_B: Tensor, rng: torch.Generator | None) -> Tensor:
