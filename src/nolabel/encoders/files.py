@@ -11,6 +11,7 @@ from torch import nn
 
 from nolabel.core import UserError
 from nolabel.encoders.image import image_encoder, timm_state_dict
+from nolabel.encoders.wrapped import wrap
 
 
 def save_encoder(encoder: nn.Module, path: Path, card: dict[str, Any]) -> None:
@@ -20,6 +21,8 @@ def save_encoder(encoder: nn.Module, path: Path, card: dict[str, Any]) -> None:
     `timm.create_model(**arguments)`, then the line `then` where there is one, then `load_state_dict`.
     """
     state = {k: v.detach().cpu().contiguous() for k, v in encoder.state_dict().items()}
+    if (wrapped := getattr(encoder, "wrapped", None)) is not None:
+        card = {**card, "wrapped": wrapped}
     if (theirs := timm_state_dict(encoder)) is not None:
         state = {k: v.cpu() for k, v in theirs[0].items()}
         card = {**card, "timm": {"arguments": theirs[1], "then": getattr(encoder, "timm_note", "")}}
@@ -41,6 +44,8 @@ def load_encoder(path: Path) -> nn.Module:
         hint = f"finish the run with 'nolabel resume {path.parent}'"
         raise UserError(f"{path} holds no encoder ({str(error).splitlines()[0]}); {hint}") from error
     encoder = image_encoder(**{k: card[k] for k in ("name", "size", "channels", "patch", "pool", "stem") if k in card})
+    if "wrapped" in card:
+        encoder = wrap(encoder, **card["wrapped"])
     net: Any = encoder.net if "timm" in card else encoder
     net.load_state_dict(state)
     return encoder.eval()

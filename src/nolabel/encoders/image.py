@@ -43,6 +43,18 @@ class ConvEncoder(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         return self.net(x)
 
+    @property
+    def map_dims(self) -> tuple[int, ...]:
+        """Channels of each of `maps`."""
+        if not hasattr(self.net, "forward_intermediates"):
+            raise UserError(f"{type(self.net).__name__} gives no feature maps; take a ResNet, a ViT or tiny")
+        return tuple(info["num_chs"] for info in self.net.feature_info)
+
+    def maps(self, x: Tensor) -> tuple[Tensor, list[Tensor]]:
+        """Features (B, D) and maps (B, map_dims[k], h, w) after the stem and each stage, fine to coarse."""
+        last, found = self.net.forward_intermediates(x)
+        return self.net.forward_head(last, pre_logits=True), found
+
 
 def image_encoder(
     name: str,
