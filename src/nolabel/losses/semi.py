@@ -11,8 +11,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from nolabel.core.dist import sum_over_ranks, world
 from nolabel.losses.precision import wide, without_autocast
+from nolabel.losses.weighted import weighted_mean
 
 
 @without_autocast
@@ -22,9 +22,7 @@ def weighted_cross_entropy(logits_BC: Tensor, target: Tensor, weight_B: Tensor) 
     The sum of the weights is over all ranks.
     """
     loss_B = F.cross_entropy(wide(logits_BC), target.detach(), reduction="none")
-    weight_B = weight_B.detach().to(loss_B.dtype)
-    total = sum_over_ranks(weight_B.sum()) / world()
-    return (weight_B * loss_B).sum() / total.clamp(min=1e-12)
+    return weighted_mean(loss_B, weight_B)
 
 
 @without_autocast

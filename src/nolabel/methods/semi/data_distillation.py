@@ -13,11 +13,10 @@ keypoints; for classes the threshold becomes a share of each guessed class, whic
 
 import torch
 import torch.nn.functional as F
-from torch import nn
 
 from nolabel.core import Method, Optim, labelled_rows
 from nolabel.losses.semi import most_confident
-from nolabel.networks.classifier import classifier
+from nolabel.networks.classifier import Ensemble, classifier
 from nolabel.networks.ema import EMA
 from nolabel.views.weak import Weak
 
@@ -26,7 +25,7 @@ class DataDistillation(Method):
     stages = 2
     zooms: tuple[float, ...] = (1.0, 1.15, 1.3)
     """how much the transforms enlarge; each is used as it is and mirrored"""
-    keep: float = 0.5
+    made: float = 0.5
     """share of each guessed class that gets a label"""
     given: float = 0.6
     """share of each batch whose labels are given"""
@@ -48,7 +47,7 @@ class DataDistillation(Method):
         if t.stage == 0:
             return
         p_NC = data.encode(Ensemble(self.model, self.zooms))
-        chosen_N = most_confident(p_NC, data.labels < 0, self.keep)
+        chosen_N = most_confident(p_NC, data.labels < 0, self.made)
         self.guess.copy_(torch.where(chosen_N, p_NC.argmax(1), -1))
         self.model.load_state_dict(self.start.net.state_dict())
 
@@ -68,24 +67,3 @@ class DataDistillation(Method):
 
     def kept(self):
         return self.model[0]
-
-
-class Ensemble(nn.Module):
-    """The mean of a net's probabilities over zooms into the middle of each image, as they are and mirrored."""
-
-    def __init__(self, net, zooms):
-        super().__init__()
-        self.net, self.zooms = net, zooms
-
-    def forward(self, x):
-        return torch.stack([self.net(view).float().softmax(1) for view in self.transforms(x)]).mean(0)
-
-    def transforms(self, x):
-        """(B, C, S, S) -> as many of them as there are transforms, mirror images last."""
-        side, zoomed = x.shape[-1], []
-        for zoom in self.zooms:
-            part = max(1, round(side / zoom))
-            first = (side - part) // 2
-            middle = x[..., first : first + part, first : first + part]
-            zoomed.append(middle if part == side else F.interpolate(middle, (side, side), mode="bilinear"))
-        return [*zoomed, *(view.flip(3) for view in zoomed)]
