@@ -20,7 +20,7 @@ from tests.golden import losses as golden_losses
 from tests.support import Access, Noise, build, run, small, takes
 
 DRAWS_PER_SAMPLE = {
-    "aae", "bigan", "context_encoder", "dae", "mae", "noisy_student", "stacked_dae", "vae", "vat",
+    "aae", "bigan", "context_encoder", "counting", "dae", "jigsaw", "mae", "noisy_student", "stacked_dae", "vae", "vat",
 }  # fmt: skip
 """methods whose forward draws for each sample (masks): permuting the batch deals the draws out anew"""
 

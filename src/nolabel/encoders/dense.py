@@ -17,10 +17,11 @@ class Dense(nn.Module):
         super().__init__()
         self.size, self.channels, self.dim = size, channels, widths[-1]
         self.widths = (channels * size * size, *widths)
-        self.layers = nn.ModuleList(nn.Linear(a, b) for a, b in zip(self.widths, widths))
-        for layer in self.layers:
+        layers = [nn.Linear(a, b) for a, b in zip(self.widths, widths)]
+        for layer in layers:
             nn.init.xavier_uniform_(layer.weight, gain=4.0)  # for sigmoids (Glorot, Bengio, AISTATS 2010)
             nn.init.zeros_(layer.bias)
+        self.layers = nn.ModuleList(layers)
 
     def upto(self, x: Tensor, layers: int) -> Tensor:
         """The activations (B, widths[layers]) after the first so many layers; pixels as a vector for none."""

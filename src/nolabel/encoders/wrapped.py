@@ -51,6 +51,11 @@ class LightAndColour(Wrapped):
     what a net of one or two input channels computes; both start from the weights of `encoder`.
     """
 
+    mean: Tensor
+    std: Tensor
+    shift: Tensor
+    scale: Tensor
+
     def __init__(self, encoder: Any, space: str, mean: tuple[float, ...], std: tuple[float, ...]):
         if space not in SPACES:
             raise UserError(f"unknown colour space '{space}' (there are: {', '.join(SPACES)})")
