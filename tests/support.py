@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 
 from nolabel import encoders, methods, recipes
-from nolabel.core import DataInfo, Method, Optim
+from nolabel.core import DataInfo, Method, Optim, labelled_rows
 from nolabel.core.fields import override
 from nolabel.core.random import fold, generator, seed_all
 from nolabel.engine import Run, Settings
@@ -62,7 +62,8 @@ class Noise:
         rows = torch.randperm(self.rows, generator=generator(fold(seed, epoch)))[k * self.batch :][: self.batch]
         batch = {name: x[rows] for name, x in self.stored.items()}
         if "label" in batch:
-            batch["label"] = torch.where(torch.arange(len(rows)) < self.labelled * len(rows), batch["label"], -1)
+            known = torch.arange(len(rows)) < labelled_rows(self.labelled, len(rows))
+            batch["label"] = torch.where(known, batch["label"], -1)
         return {**batch, "index": rows}
 
 
@@ -87,6 +88,12 @@ class Access:
 
     def __init__(self, source, plain):
         self.info, self.source, self.plain = source.info, source, plain
+
+    @property
+    def labels(self):
+        """A third of the samples have a label."""
+        truth = self.source.stored.get("label", torch.full((self.info.size,), -1))
+        return torch.where(torch.arange(self.info.size) % 3 == 0, truth, -1)
 
     def encode(self, net):
         was = net.training

@@ -67,12 +67,17 @@ class LightAndColour(Wrapped):
         for name, values in (("mean", mean), ("std", std), ("shift", shift), ("scale", scale)):
             self.register_buffer(name, torch.tensor(values).view(3, 1, 1), persistent=False)
 
-    def halves(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """Features of the light and of the colours, (B, D) each."""
+    def split(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """What either half sees, (B, 3, S, S) each: light and two channels of zeros, a channel of zeros and colours."""
         with torch.autocast(x.device.type, enabled=False):
             x = (self.convert(x.float() * self.std + self.mean) - self.shift) / self.scale
         channel = torch.arange(3, device=x.device).view(3, 1, 1)
-        return self.light(torch.where(channel < 1, x, 0.0)), self.color(torch.where(channel < 1, 0.0, x))
+        return torch.where(channel < 1, x, 0.0), torch.where(channel < 1, 0.0, x)
+
+    def halves(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Features of the light and of the colours, (B, D) each."""
+        light, color = self.split(x)
+        return self.light(light), self.color(color)
 
     def forward(self, x: Tensor) -> Tensor:
         return torch.cat(self.halves(x), 1)
