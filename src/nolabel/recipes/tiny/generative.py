@@ -3,13 +3,13 @@
 from typing import Any
 
 from nolabel.recipes import Recipe
-from nolabel.recipes.tiny import MUON
+from nolabel.recipes.tiny import ADAMW
 from nolabel.views.image import OneView
 from nolabel.views.lab import LightAndColor
 
 
 def _recipe(encoder: str = "tiny", **fields: Any) -> Recipe:
-    return Recipe(encoder, batch=128, minutes=2.5, fields={"optim": MUON, **fields})
+    return Recipe(encoder, batch=128, minutes=2.5, fields={"optim": ADAMW, **fields})
 
 
 def _crop(size: int) -> OneView:
