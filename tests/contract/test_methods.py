@@ -17,10 +17,7 @@ from nolabel.core.fields import from_json, override, to_json
 from nolabel.core.random import fold, generator, seed_all
 from tests.golden import fields as golden_fields
 from tests.golden import losses as golden_losses
-from tests.support import Access, Noise, build, run, small, takes
-
-DRAWS_PER_SAMPLE = {"mae"}
-"""methods whose forward draws for each sample (masks): permuting the batch deals the draws out anew"""
+from tests.support import Access, Noise, build, mask_makers, run, small, takes
 
 
 def views_of(method, noise, seed=0, step=0):
@@ -176,8 +173,8 @@ def test_the_host_never_waits_for_the_device(name, monkeypatch):
 
 
 def test_permuting_the_batch_changes_nothing(name):
-    if name in DRAWS_PER_SAMPLE:
-        pytest.skip("its forward draws for each sample, and a permutation deals the draws out anew")
+    if mask_makers(name):
+        pytest.skip("its forward draws masks for each sample, and a permutation deals the draws out anew")
     method = build(name)
     noise = Noise.of(method)
     t = clock(noise)

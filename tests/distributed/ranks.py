@@ -1,8 +1,10 @@
 """What runs on every rank: each method on its part of one global batch, then a few steps of the engine."""
 
-import importlib
+import inspect
+from contextlib import contextmanager
 from pathlib import Path
 
+import pytest
 import torch
 import torch.distributed as dist
 from torch import nn
@@ -11,8 +13,7 @@ from nolabel import methods
 from nolabel.core import Clock
 from nolabel.core.dist import gather
 from nolabel.core.random import generator, seed_all
-from nolabel.views.masks import random_mask
-from tests.support import Access, Feed, Noise, build
+from tests.support import Access, Feed, Noise, build, mask_makers
 
 BATCH = 16
 
@@ -27,15 +28,37 @@ def without_batch_norm(net: nn.Module) -> nn.Module:
     return net
 
 
-def shared_masks(rank: int, world: int) -> None:
-    """Masks are drawn for the global batch and dealt out, so that a sample has the same mask on any number of ranks."""
+PARTS = 4
+"""masks are drawn for this many parts of the global batch: as many as there are ranks at most"""
 
-    def dealt(batch, length, ratio, rng=None, device=None):
-        keep, hide = random_mask(batch * world, length, ratio, generator(123), device)
-        part = slice(rank * batch, (rank + 1) * batch)
-        return keep[part], hide[part]
 
-    importlib.import_module("nolabel.methods.masked.mae").random_mask = dealt
+@contextmanager
+def shared_masks(name: str, rank: int, world: int):
+    """Masks are drawn for parts of the global batch and dealt out: a sample has the same on any number of ranks."""
+    module, calls, mine = (
+        inspect.getmodule(methods.load(name)),
+        [0],
+        range(PARTS * rank // world, PARTS * (rank + 1) // world),
+    )
+
+    def dealt(make):
+        def draw(*args, **kwargs):
+            given = inspect.signature(make).bind(*args, **kwargs).arguments
+            calls[0] += 1
+            parts = []
+            for part in mine:
+                rng = generator(1000 * calls[0] + part)
+                parts.append(make(**{**given, "batch": given["batch"] // len(mine), "rng": rng}))
+            if isinstance(parts[0], torch.Tensor):
+                return torch.cat(parts)
+            return tuple(torch.cat(pieces) for pieces in zip(*parts))
+
+        return draw
+
+    with pytest.MonkeyPatch.context() as patch:
+        for key, make in mask_makers(name).items():
+            patch.setattr(module, key, dealt(make))
+        yield
 
 
 def part_of(views: dict, rank: int, world: int) -> dict:
@@ -57,7 +80,6 @@ def one_step(name: str, rank: int = 0, world: int = 1) -> dict:
     method.begin_stage(t, Access(noise, method.views.plain))
     method.begin_epoch(t, Access(noise, method.views.plain))
     method.train()
-    shared_masks(rank, world)
     with torch.no_grad():
         views = part_of(method.views(noise.at(0, 0), generator(4)), rank, world)
     groups = {id(p) for ps in method.groups(t).values() for p in ps}
@@ -66,7 +88,8 @@ def one_step(name: str, rank: int = 0, world: int = 1) -> dict:
         for p in method.parameters():
             p.requires_grad_(id(p) in groups)
         seed_all(9)
-        loss, _ = method(views, Clock(5, 50, noise.epoch_steps, 0, turn))
+        with shared_masks(name, rank, world):
+            loss, _ = method(views, Clock(5, 50, noise.epoch_steps, 0, turn))
         loss.backward()
         total = total + loss.detach()
     grads = {n: p.grad for n, p in method.named_parameters() if p.grad is not None}

@@ -2,7 +2,7 @@
 
 from nolabel.core import Optim
 from nolabel.recipes import Recipe
-from nolabel.recipes.tiny import ADAMW, two_views
+from nolabel.recipes.tiny import ADAMW, ADAMW_TOKENS, multi_crop, one_view, two_views
 from nolabel.views.image import MultiCrop
 
 
@@ -46,3 +46,46 @@ def simsiam(size: int) -> Recipe:
         minutes=2.5,
         fields={"hidden": 512, "out": 512, "bottleneck": 128, "views": two_views(size), "optim": ADAMW},
     )
+
+
+def ibot(size: int) -> Recipe:
+    """Two local crops, 1,024 prototypes, a faster teacher."""
+    return Recipe(
+        "tiny_tokens",
+        batch=128,
+        minutes=2.5,
+        fields={
+            "prototypes": 1024,
+            "hidden": 512,
+            "bottleneck": 128,
+            "teacher_temperature": (0.04, 0.04),
+            "momentum": (0.98, 1.0),
+            "freeze_last": 0.25,
+            "views": multi_crop(size),
+            "optim": ADAMW_TOKENS,
+        },
+    )
+
+
+def dinov2(size: int) -> Recipe:
+    """As `ibot`, with all that DINOv2 adds to the loss."""
+    return Recipe(
+        "tiny_tokens",
+        batch=128,
+        minutes=2.5,
+        fields={
+            "prototypes": 1024,
+            "hidden": 512,
+            "bottleneck": 128,
+            "teacher_temperature": (0.04, 0.04),
+            "momentum": (0.98, 1.0),
+            "freeze_last": 0.25,
+            "views": multi_crop(size),
+            "optim": ADAMW_TOKENS,
+        },
+    )
+
+
+def knowledge_distillation(size: int) -> Recipe:
+    """Born again with labels; `--target features --teacher FILE` needs none."""
+    return Recipe("tiny", batch=128, minutes=2.5, fields={"views": one_view(size), "optim": ADAMW})
