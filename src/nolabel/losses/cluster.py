@@ -28,14 +28,15 @@ def sinkhorn(scores_BK: Tensor, epsilon: float = 0.05, iterations: int = 3, weig
     scores_BK = wide(scores_BK)
     top_B = scores_BK.amax(1)
     plan_BK = (scores_BK - top_B[:, None]).div_(epsilon).exp_()
-    sample_B = top_B.sub_(gather(top_B.amax().reshape(1)).amax()).div_(epsilon).exp_()
+    largest = top_B.amax() if weight_B is None else top_B.where(weight_B > 0, -torch.inf).amax()
+    sample_B = top_B.sub_(gather(largest.reshape(1)).amax()).clamp_(max=0).div_(epsilon).exp_()
     prototype_K = torch.ones_like(plan_BK[0])
     mass = len(scores_BK) * world() if weight_B is None else sum_over_ranks(wide(weight_B).sum())
     share = mass / scores_BK.shape[1]  # samples a prototype
     for _ in range(iterations):
         seen_B = sample_B if weight_B is None else sample_B * weight_B
         prototype_K = share / sum_over_ranks(seen_B @ plan_BK).clamp_(min=1e-30)  # where no sample comes near
-        sample_B = 1 / (plan_BK @ prototype_K)
+        sample_B = 1 / (plan_BK @ prototype_K).clamp_(min=1e-30)
     return plan_BK.mul_(prototype_K).mul_(sample_B[:, None])
 
 

@@ -38,9 +38,9 @@ class IBOT(Method):
     """prototypes of unit length"""
     patch_weight: float = 1.0
     """of L_MIM; 0 is DINO on masked views"""
-    ratios: tuple[float, float] = (0.0, 0.3)
+    ratios: tuple[float, ...] = (0.0, 0.3)
     """hidden share of the patches, one of these for each image"""
-    spreads: tuple[float, float] = (0.0, 0.2)
+    spreads: tuple[float, ...] = (0.0, 0.2)
     """half the range around each of `ratios`"""
     student_temperature: float = 0.1
     """tau_s"""

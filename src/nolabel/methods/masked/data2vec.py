@@ -3,14 +3,17 @@ r"""data2vec: from a masked input predict what an averaged encoder makes of the 
 Baevski, Hsu, Xu, Babu, Gu, Auli, "data2vec: A General Framework for Self-supervised Learning in Speech, Vision and
 Language", ICML 2022, arXiv:2202.03555.
 
-    y = norm( 1/N sum over the last N layers of  norm(a_l) ),   a_l from the teacher's feed-forward branch  (section 3.3)
+    y = norm( 1/N sum over the last N layers of  norm(a_l) ),   a_l of the teacher's feed-forward branch    (section 3.3)
     L = mean over hidden tokens of  (y - f)^2 / (2 beta)  where |y - f| <= beta, else  |y - f| - beta / 2        (eq. 2)
     teacher <- tau teacher + (1 - tau) student                                                                   (eq. 1)
 
-Runs on whatever the encoder turns into tokens. Shapes: B samples, L tokens, M hidden, D features. The layers a_l are
-normalised over the tokens of a sample, their average over features. A zero prediction costs about 0.25 for beta 2 and
-0.42 for beta 1. Differs: all samples hide equally many tokens. The feature is the mean over tokens.
+Runs on whatever the encoder turns into tokens. Shapes: B samples, L tokens, M hidden, D features. A zero prediction
+costs about 0.25 for beta 2 and 0.42 for beta 1. Differs: all samples hide equally many tokens; the authors' code for
+images takes whole blocks as a_l. LayerScale and stochastic depth are options of the encoder, whose feature here is the
+mean over tokens.
 """
+
+from typing import Literal
 
 import torch
 import torch.nn.functional as F
@@ -33,6 +36,8 @@ class Data2Vec(Method):
     """N, at most those of the encoder"""
     beta: float = 2.0
     """where the loss turns from squared to absolute"""
+    normalise: Literal["layer", "instance"] = "layer"
+    """each a_l over its features, or each feature over the tokens of a sample, as for sound"""
     momentum: tuple[float, float] = (0.9998, 0.9998)
     """tau, first and last value"""
     momentum_epochs: float = 1
@@ -40,7 +45,7 @@ class Data2Vec(Method):
     views: OneView = OneView(
         size=224, scale=(0.2, 1.0), jitter=(0.4, 0.4, 0.4, 0.0), jitter_p=1.0, interpolation="bicubic"
     )
-    optim: Optim = Optim("adamw", lr=2.5e-4, weight_decay=0.05, warmup_epochs=40, clip=3.0)
+    optim: Optim = Optim("adamw", lr=2.5e-4, weight_decay=0.05, warmup_epochs=10, clip=3.0)
 
     def build(self, data, tokens):
         tokens.pool = "mean"
@@ -68,9 +73,13 @@ class Data2Vec(Method):
         """The teacher's upper layers for the whole input, normalised and averaged (B, L, D)."""
         with tapped(self.teacher) as layers:
             self.teacher.net.encode(self.teacher.net.embed(x))
-        upper = [a_BTD[:, -self.encoder.length :].float().mT for a_BTD in layers[-self.layers :]]
-        mean_BDL = torch.stack([F.instance_norm(a_BDL) for a_BDL in upper]).mean(0)
-        return F.layer_norm(mean_BDL.mT, mean_BDL.shape[1:2])
+        upper = [a_BTD[:, -self.encoder.length :].float() for a_BTD in layers[-self.layers :]]
+        if self.normalise == "layer":
+            upper = [F.layer_norm(a_BLD, a_BLD.shape[2:]) for a_BLD in upper]
+        else:
+            upper = [F.instance_norm(a_BLD.mT).mT for a_BLD in upper]
+        mean_BLD = torch.stack(upper).mean(0)
+        return F.layer_norm(mean_BLD, mean_BLD.shape[2:])
 
     def after_step(self, t):
         self.teacher.update(self.encoder, t.linear(*self.momentum, self.momentum_epochs))

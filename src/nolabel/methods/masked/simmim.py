@@ -24,7 +24,7 @@ class SimMIM(Method):
     cell: int = 2
     """side of a cell in tokens: 32 px of patches of 16; single tokens could be copied from their neighbours"""
     views: OneView = OneView(size=224, scale=(0.67, 1.0))
-    optim: Optim = Optim("adamw", lr=5e-5, weight_decay=0.05, warmup_epochs=20, drops=(0.875,), clip=5.0)
+    optim: Optim = Optim("adamw", lr=5e-5, weight_decay=0.05, warmup_epochs=10, drops=(0.875,), clip=5.0)
 
     def build(self, data, tokens):
         self.encoder, self.mask = tokens, MaskToken(tokens.dim)

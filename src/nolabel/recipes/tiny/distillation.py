@@ -48,42 +48,37 @@ def simsiam(size: int) -> Recipe:
     )
 
 
+SELF_DISTILLED = {
+    "prototypes": 1024,
+    "hidden": 512,
+    "bottleneck": 128,
+    "teacher_temperature": (0.04, 0.04),
+    "momentum": (0.98, 1.0),
+    "freeze_last": 0.25,
+    "optim": ADAMW_TOKENS,
+}
+"""what the tiny encoder of tokens takes in the place of DINO's and iBOT's sizes: a faster teacher, fewer prototypes"""
+
+
 def ibot(size: int) -> Recipe:
     """Two local crops, 1,024 prototypes, a faster teacher."""
-    return Recipe(
-        "tiny_tokens",
-        batch=128,
-        minutes=2.5,
-        fields={
-            "prototypes": 1024,
-            "hidden": 512,
-            "bottleneck": 128,
-            "teacher_temperature": (0.04, 0.04),
-            "momentum": (0.98, 1.0),
-            "freeze_last": 0.25,
-            "views": multi_crop(size),
-            "optim": ADAMW_TOKENS,
-        },
-    )
+    return Recipe("tiny_tokens", batch=128, minutes=2.5, fields={**SELF_DISTILLED, "views": multi_crop(size)})
 
 
 def dinov2(size: int) -> Recipe:
     """As `ibot`, with all that DINOv2 adds to the loss."""
-    return Recipe(
-        "tiny_tokens",
-        batch=128,
-        minutes=2.5,
-        fields={
-            "prototypes": 1024,
-            "hidden": 512,
-            "bottleneck": 128,
-            "teacher_temperature": (0.04, 0.04),
-            "momentum": (0.98, 1.0),
-            "freeze_last": 0.25,
-            "views": multi_crop(size),
-            "optim": ADAMW_TOKENS,
-        },
-    )
+    return Recipe("tiny_tokens", batch=128, minutes=2.5, fields={**SELF_DISTILLED, "views": multi_crop(size)})
+
+
+def esvit(size: int) -> Recipe:
+    """As `ibot`; the regions are 8 x 8 patches of a global and 4 x 4 of a local crop."""
+    return Recipe("tiny_tokens", batch=128, minutes=2.5, fields={**SELF_DISTILLED, "views": multi_crop(size)})
+
+
+def mugs(size: int) -> Recipe:
+    """As `ibot`, with queues of 4,096."""
+    fields = {**SELF_DISTILLED, "queue": 4096, "out": 128, "views": multi_crop(size)}
+    return Recipe("tiny_tokens", batch=128, minutes=2.5, fields=fields)
 
 
 def knowledge_distillation(size: int) -> Recipe:
