@@ -16,6 +16,7 @@ from nolabel.engine import Run, Settings
 NARROW = {
     "codes": 40,
     "slices": 16,
+    "queue": 64,
     "hidden": 48,
     "out": 32,
     "bottleneck": 24,

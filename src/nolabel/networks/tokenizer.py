@@ -4,7 +4,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from nolabel.core.dist import gather, sum_over_ranks
+from nolabel.core.dist import gather, sum_over_ranks, world
 from nolabel.networks.memory import nearest_rows
 from nolabel.networks.transformer import xavier
 
@@ -86,7 +86,7 @@ class Tokenizer(nn.Module):
     def _some(self, z_BLd: Tensor) -> Tensor:
         """Vectors of a few places of each sample, of other places each step; no fewer than codes where there are so many."""
         samples, length, dim = z_BLd.shape
-        places = min(length, -(-len(self.book) // samples))
+        places = min(length, -(-len(self.book) // (samples * world())))
         place_P = (torch.arange(places, device=z_BLd.device) * (length // places) + self.steps) % length
         return z_BLd[:, place_P].reshape(samples * places, dim)
 

@@ -85,7 +85,7 @@ def block_mask(
     low, high = math.log(aspect[0]), math.log(aspect[1])
     for _ in range(12 * tries):
         active = (missing > 0) & (failures < tries)
-        if device.type == "cpu" and not active.any():
+        if device.type == "cpu" and torch.equal(active, torch.zeros_like(active)):
             break  # elsewhere looking would mean waiting for the device
         u_area, u_shape, u_y, u_x = _noise((4, batch), rng, device)
         most = missing if max_block is None else missing.clamp(max=max_block)

@@ -25,6 +25,7 @@ from nolabel.views.masks import block_mask, mask_indices, take
 
 class BEiT(Method):
     stages: ClassVar[int] = 2
+    """the tokenizer, then the encoder"""
     hide: float = 0.4
     """share of the patches that is hidden"""
     min_block: int = 16
