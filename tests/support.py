@@ -2,6 +2,7 @@
 
 import dataclasses
 import inspect
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -12,7 +13,18 @@ from nolabel.core.fields import override
 from nolabel.core.random import fold, generator, seed_all
 from nolabel.engine import Run, Settings
 
-NARROW = {"hidden": 48, "out": 32, "bottleneck": 24, "prototypes": 64, "width": 48, "depth": 1, "heads": 3}
+NARROW = {
+    "codes": 40,
+    "slices": 16,
+    "queue": 64,
+    "hidden": 48,
+    "out": 32,
+    "bottleneck": 24,
+    "prototypes": 64,
+    "width": 48,
+    "depth": 1,
+    "heads": 3,
+}
 """what makes a head small, for whichever of these fields a method has"""
 SIZE = 32
 VOCABULARY = 60
@@ -114,6 +126,13 @@ def small(name: str, **changes) -> Method:
     names = {f.name for f in dataclasses.fields(kind)}
     narrow = {k: v for k, v in NARROW.items() if k in names}
     return override(method, {**narrow, "optim": Optim("adamw", lr=1e-3, scaled=False, warmup_epochs=0), **changes})
+
+
+def mask_makers(name: str) -> dict[str, Callable]:
+    """What the file of a method imports from `views.masks` to draw masks for each sample of a batch."""
+    module = inspect.getmodule(methods.load(name))
+    made = {k: f for k, f in vars(module).items() if inspect.isfunction(f) and f.__module__ == "nolabel.views.masks"}
+    return {k: f for k, f in made.items() if "batch" in inspect.signature(f).parameters}
 
 
 def takes(method: Method) -> list[str]:

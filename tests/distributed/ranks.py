@@ -1,8 +1,10 @@
 """What runs on every rank: each method on its part of one global batch, then a few steps of the engine."""
 
+import inspect
 from contextlib import contextmanager
 from pathlib import Path
 
+import pytest
 import torch
 import torch.distributed as dist
 from torch import nn
@@ -11,7 +13,7 @@ from nolabel import methods
 from nolabel.core import Clock, labelled_rows
 from nolabel.core.dist import gather
 from nolabel.core.random import generator, seed_all
-from tests.support import Access, Feed, Noise, build
+from tests.support import Access, Feed, Noise, build, mask_makers
 
 BATCH = 16
 
@@ -60,6 +62,39 @@ def shared_draws(rank: int, world: int, known: int):
             setattr(torch, name, draw)
 
 
+PARTS = 4
+"""masks are drawn for this many parts of the global batch: as many as there are ranks at most"""
+
+
+@contextmanager
+def shared_masks(name: str, rank: int, world: int):
+    """Masks are drawn for parts of the global batch and dealt out: a sample has the same on any number of ranks."""
+    module, calls, mine = (
+        inspect.getmodule(methods.load(name)),
+        [0],
+        range(PARTS * rank // world, PARTS * (rank + 1) // world),
+    )
+
+    def dealt(make):
+        def draw(*args, **kwargs):
+            given = inspect.signature(make).bind(*args, **kwargs).arguments
+            calls[0] += 1
+            parts = []
+            for part in mine:
+                rng = generator(1000 * calls[0] + part)
+                parts.append(make(**{**given, "batch": given["batch"] // len(mine), "rng": rng}))
+            if isinstance(parts[0], torch.Tensor):
+                return torch.cat(parts)
+            return tuple(torch.cat(pieces) for pieces in zip(*parts))
+
+        return draw
+
+    with pytest.MonkeyPatch.context() as patch:
+        for key, make in mask_makers(name).items():
+            patch.setattr(module, key, dealt(make))
+        yield
+
+
 def part_of(batch: dict, rank: int, world: int, labelled: float = 0.0) -> dict:
     """The rows of one rank, its part of those with a label first; crops of one size are stacked before the batch axis."""
     known = labelled_rows(labelled, BATCH)
@@ -89,7 +124,7 @@ def one_step(name: str, rank: int = 0, world: int = 1) -> dict:
         for p in method.parameters():
             p.requires_grad_(id(p) in groups)
         seed_all(9)
-        with shared_draws(rank, world, labelled_rows(method.labelled, BATCH)):
+        with shared_draws(rank, world, labelled_rows(method.labelled, BATCH)), shared_masks(name, rank, world):
             loss, _ = method(views, Clock(5, 50, noise.epoch_steps, 0, turn))
         loss.backward()
         total = total + loss.detach()
@@ -129,10 +164,10 @@ def few_steps(name: str, rank: int, world: int) -> float:
     return worst
 
 
-def worker(rank: int, world: int, folder: str) -> None:
+def worker(rank: int, world: int, folder: str, names: list[str]) -> None:
     torch.set_num_threads(1)
     dist.init_process_group("gloo", init_method=f"file://{folder}/meet", rank=rank, world_size=world)
-    for name in methods.names():
+    for name in names:
         result: dict = {}
         try:
             result = {"step": one_step(name, rank, world), "worst": few_steps(name, rank, world)}

@@ -5,7 +5,7 @@ nolabel train METHOD --data cifar10/ --minutes 10           CIFAR-10
 """
 
 from nolabel.core import Optim
-from nolabel.views.image import TwoViews
+from nolabel.views.image import MultiCrop, OneView, TwoViews
 
 MUON = Optim("muon", lr=1.2e-2, weight_decay=0.05, scaled=False, warmup_epochs=0.2)
 """what the tiny convolutional encoder trains with: SimCLR on CIFAR-10, three minutes on one core, batch 256, 20-NN 63.3 %
@@ -25,3 +25,16 @@ def smaller(size: int) -> int:
 def two_views(size: int) -> TwoViews:
     """Weaker colours and larger crops than the papers': a small net and few epochs cannot use the hardest views."""
     return TwoViews(size=smaller(size), test_size=size, scale=(0.2, 1.0), strength=0.5, blur=(0.0, 0.0))
+
+
+def multi_crop(size: int, train: int | None = None, locals: int = 2) -> MultiCrop:
+    """Two crops of the image, of side `train` or `size`, and a few of half its side, with the colours of `two_views`."""
+    return MultiCrop(
+        size=train or size, test_size=size, scale=(0.3, 1.0), local_size=size // 2, local_scale=(0.1, 0.4), locals=locals,
+        jitter=(0.4, 0.4, 0.4, 0.1), blur=(0.0, 0.0, 0.0), solarize=(0.0, 0.0, 0.0), interpolation="bilinear",
+    )  # fmt: skip
+
+
+def one_view(size: int) -> OneView:
+    """Crop and flip only."""
+    return OneView(size=size, scale=(0.3, 1.0))
