@@ -23,7 +23,7 @@ DRAWS_PER_SAMPLE = {
     "aae", "bigan", "context_encoder", "counting", "dae", "jigsaw", "masked_language_model", "noisy_student",
     "point_mae", "stacked_dae", "vae", "vat",
 }  # fmt: skip
-"""methods whose forward draws for each sample, beside those that `mask_makers` finds: permuting the batch deals the draws out anew"""
+"""methods whose forward draws for each sample, beside those that `mask_makers` finds: a permuted batch has other draws"""
 
 
 def views_of(method, noise, seed=0, step=0):
@@ -116,7 +116,7 @@ def test_two_steps_move_what_trains(name):
 
 def _frozen_at_first(r, name):
     """Parameters that the method holds still for the first epochs on purpose (DINO's prototypes)."""
-    return getattr(r.method, "freeze_last", 0) > 0 and ".last." in name
+    return getattr(r.method, "freeze_last", 0) > 0 and ".last." in f".{name}"
 
 
 def test_resume_mid_epoch_is_bitwise(name, tmp_path):

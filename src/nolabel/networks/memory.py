@@ -39,15 +39,17 @@ class Queue(nn.Module):
     """First in, first out: the last `size` unit rows of all ranks. Random unit rows at the start.
 
     `rows` (size, dim) is the bank as it lies in memory; its order does not matter to a softmax or a look-up. With
-    `dtype=torch.bfloat16` it takes half the memory and the products with it are made in bf16.
+    `dtype=torch.bfloat16` it takes half the memory and the products with it are made in bf16. With `unit=False` rows
+    keep their length (the visual words of OBoW).
     """
 
     rows: Tensor
     seen: Tensor
     """rows taken so far; the next one goes to `seen % size`"""
 
-    def __init__(self, size: int, dim: int, dtype: torch.dtype = torch.float32) -> None:
+    def __init__(self, size: int, dim: int, dtype: torch.dtype = torch.float32, unit: bool = True) -> None:
         super().__init__()
+        self.unit = unit
         self.register_buffer("rows", _unit_rows(size, dim, dtype))
         self.register_buffer("seen", torch.zeros((), dtype=torch.long))
 
@@ -55,7 +57,8 @@ class Queue(nn.Module):
     def enqueue(self, x_BD: Tensor) -> None:
         """Take this step's rows of all ranks, normalised, in rank order, in place of the oldest."""
         size = len(self.rows)
-        new_ND = gather(F.normalize(x_BD.detach().float(), dim=1))
+        x_BD = x_BD.detach().float()
+        new_ND = gather(F.normalize(x_BD, dim=1) if self.unit else x_BD)
         self.seen += max(0, len(new_ND) - size)
         new_ND = new_ND[-size:]
         place_N = (self.seen + torch.arange(len(new_ND), device=new_ND.device)) % size
