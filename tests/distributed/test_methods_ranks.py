@@ -6,6 +6,8 @@ import torch
 from nolabel import methods
 from tests.distributed.ranks import one_step, worker
 
+pytestmark = pytest.mark.xdist_group("ranks")  # processes are started once for all methods
+
 
 @pytest.fixture(scope="module", params=[2, 4])
 def many(request, tmp_path_factory):
