@@ -18,7 +18,7 @@ from nolabel import methods
 from nolabel import plan as plans
 from nolabel.core import Method, UserError
 from nolabel.core.dist import barrier, rank, share, world
-from nolabel.core.fields import nearest
+from nolabel.core.fields import nearest, override
 from nolabel.core.random import fold, generator, seed_all
 from nolabel.data import Data, Prefetcher, Source, given, open_data
 from nolabel.encoders.files import load_encoder, save_encoder, to_onnx
@@ -69,7 +69,8 @@ def train(method: str, data: str | Path = "toyworld", **settings: Any) -> "Train
     for path in ("dir", "init"):
         if isinstance(chosen.get(path), str):
             chosen[path] = Path(chosen[path])
-    return train_with(method, Options(data=str(data), **chosen), {k: v for k, v in settings.items() if k not in names})
+    options = override(Options(data=str(data)), chosen)
+    return train_with(method, options, {k: v for k, v in settings.items() if k not in names})
 
 
 def train_with(method: str, options: Options, changes: dict[str, Any]) -> "Trained":
@@ -102,7 +103,7 @@ def resume(folder: str | Path, quiet: bool = False) -> "Trained":
         return _launch(folder, plan, quiet)
     device = processes.device_of(plan.device)
     processes.join(device)
-    with _first_rank_first():
+    with _first_rank_first(), _as_its_settings_say(folder):
         built = plans.build(plan, device, progress=_progress(quiet))
     return _go(built, folder, device, quiet, again=True)
 
@@ -143,7 +144,8 @@ class Trained:
     @cached_property
     def built(self) -> Built:
         """Data, method and fresh encoder of the plan."""
-        return plans.build(self.plan, torch.device("cpu"))
+        with _as_its_settings_say(self.folder):
+            return plans.build(self.plan, torch.device("cpu"))
 
     @cached_property
     def method(self) -> Method:
@@ -409,6 +411,20 @@ def _run_folder(folder: str | Path) -> Path:
         runs = [p.parent.name for p in folder.parent.glob("*/run.json")]
         raise UserError(f"{folder} holds no run (no run.json){nearest(folder.name, runs)}")
     return folder
+
+
+@contextmanager
+def _as_its_settings_say(folder: Path) -> Iterator[None]:
+    """A run.json that was changed by hand can ask for the impossible in any way: that is the user's to mend."""
+    try:
+        yield
+    except UserError:
+        raise
+    except Exception as error:
+        if processes.started():  # the settings are those that `train` has just resolved
+            raise
+        line = next(iter(str(error).splitlines()), "")[:200]
+        raise UserError(f"{folder / 'run.json'} cannot be built: {type(error).__name__}: {line}") from error
 
 
 def _headline(plan: Plan, data: Data, folder: Path) -> str:

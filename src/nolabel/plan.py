@@ -103,6 +103,11 @@ class Plan:
     about: dict[str, Any] = field(default_factory=dict)
     """command line, versions, git commit, machine, start: for the reader, not for the run"""
 
+    def __post_init__(self) -> None:
+        sizes = (self.size, self.fields.get("views", {}).get("size", self.size))
+        if min(sizes) < 1:
+            raise UserError(f"a side of {min(sizes)} pixels is too small; --size must be at least 1")
+
 
 @dataclass
 class Built:
@@ -237,7 +242,7 @@ def read(path: Path) -> Plan:
 
     try:
         return from_json(Plan, json.loads(path.read_text()))  # type: ignore[no-any-return]
-    except (OSError, ValueError, TypeError) as error:
+    except (OSError, ValueError, TypeError, RecursionError, UserError) as error:
         raise UserError(f"{path} is no settings file of a run ({error}); name the folder of a run") from error
 
 

@@ -45,13 +45,17 @@ def load_encoder(path: Path) -> nn.Module:
     except (OSError, ValueError, SafetensorError) as error:
         hint = f"finish the run with 'nolabel resume {path.parent}'"
         raise UserError(f"{path} holds no encoder ({str(error).splitlines()[0]}); {hint}") from error
-    encoder = image_encoder(**{k: card[k] for k in ("name", "size", "channels", "patch", "stem") if k in card})
-    if "wrapped" in card:
-        encoder = wrap(encoder, **card["wrapped"])
-    net: Any = encoder.net if "timm" in card else encoder
-    if "pool" in card:  # a method may have chosen it
-        encoder.pool = card["pool"]
-    net.load_state_dict(state)
+    try:
+        encoder = image_encoder(**{k: card[k] for k in ("name", "size", "channels", "patch", "stem") if k in card})
+        if "wrapped" in card:
+            encoder = wrap(encoder, **card["wrapped"])
+        net: Any = encoder.net if "timm" in card else encoder
+        if "pool" in card:  # a method may have chosen it
+            encoder.pool = card["pool"]
+        net.load_state_dict(state)
+    except (TypeError, ValueError, AttributeError, RuntimeError) as error:
+        first = str(error).splitlines()[0]
+        raise UserError(f"{path.with_suffix('.json')} does not describe the encoder in {path.name}: {first}") from error
     return encoder.eval()
 
 
