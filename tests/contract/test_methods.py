@@ -77,6 +77,12 @@ def test_defaults_are_the_papers_and_build_on_no_memory(name):
     assert sum(p.numel() for p in method.parameters()) > 1e5
 
 
+def test_no_network_hides_behind_a_hook(name):
+    method = build(name)
+    names = {*method._modules, *method._parameters, *method._buffers}
+    assert not names & set(dir(type(method))), "a method of the class would be found in its place"
+
+
 def test_loss_is_finite_and_logs_wait_on_the_device(name):
     method = build(name)
     noise = Noise.of(method)

@@ -48,7 +48,7 @@ class CPC(Method):
         dim = self.target or image.dim
         self.encoder = Patchwise(image, self.views.patch, self.views.stride, self.layer_norm)
         self.context = nn.ModuleList(RowContext(image.dim, self.width, self.depth) for _ in range(self.directions))
-        self.predict = nn.ModuleList(
+        self.predictors = nn.ModuleList(
             nn.ModuleList(nn.Linear(image.dim, dim) for _ in self.offsets) for _ in range(self.directions)
         )
         self.embed = nn.Linear(image.dim, dim) if self.target else nn.Identity()
@@ -63,7 +63,7 @@ class CPC(Method):
         target_BhwE = self.embed(z_BhwD)
         place_Bhw = torch.arange(target_BhwE[..., 0].numel(), device=z_BhwD.device).view(z_BhwD.shape[:3])
         losses, right = [], []
-        for turn, context, predict in zip(TURNS, self.context, self.predict):
+        for turn, context, predict in zip(TURNS, self.context, self.predictors):
             c_BhwD = context(turn(z_BhwD))
             for k, linear in zip(self.offsets, predict):
                 guess_ME = self.scale * linear(c_BhwD[:, :-k]).flatten(0, 2)
