@@ -206,7 +206,13 @@ class Trained:
         if "classify" in protocols:
             net = Classifier(self.method.to(device))
             more = judge(
-                [Classify()], net, self.built.fresh_encoder, source, self.built.transform, geometry=None, **how
+                [PROTOCOLS["classify"]()],
+                net,
+                self.built.fresh_encoder,
+                source,
+                self.built.transform,
+                geometry=None,
+                **how,
             )
             rows, notes = rows + more.rows, [*notes, *(note for note in more.notes if note not in notes)]
         for note in notes:
