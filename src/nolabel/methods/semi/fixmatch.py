@@ -57,6 +57,9 @@ class FixMatch(Method):
     def after_step(self, t):
         self.average.update(self.model, from_start(self.momentum, t.step))
 
+    def show(self, views, t):
+        return {"weak": views["weak"], "strong": views["strong"]}
+
     def predict(self, x):
         return self.average(x)
 

@@ -69,6 +69,9 @@ class UDA(Method):
     def after_step(self, t):
         self.average.update(self.model, from_start(self.momentum, t.step))
 
+    def show(self, views, t):
+        return {"weak": views["weak"], "strong": views["strong"]}
+
     def predict(self, x):
         return self.average(x)
 
