@@ -12,7 +12,16 @@ from nolabel.core.fields import override
 from nolabel.core.random import fold, generator, seed_all
 from nolabel.engine import Run, Settings
 
-NARROW = {"hidden": 48, "out": 32, "bottleneck": 24, "prototypes": 64, "width": 48, "depth": 1, "heads": 3}
+NARROW = {
+    "hidden": 48,
+    "out": 32,
+    "bottleneck": 24,
+    "prototypes": 64,
+    "clusters": 12,
+    "width": 48,
+    "depth": 1,
+    "heads": 3,
+}
 """what makes a head small, for whichever of these fields a method has"""
 SIZE = 32
 VOCABULARY = 60
