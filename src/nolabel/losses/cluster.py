@@ -21,14 +21,21 @@ BLOCK = {"cpu": 2**20}
 
 @without_autocast
 @torch.no_grad()
-def sinkhorn(scores_BK: Tensor, epsilon: float = 0.05, iterations: int = 3, tolerance: float | None = None) -> Tensor:
+def sinkhorn(
+    scores_BK: Tensor,
+    epsilon: float = 0.05,
+    iterations: int = 3,
+    weight_B: Tensor | None = None,
+    tolerance: float | None = None,
+) -> Tensor:
     """Codes that use all prototypes equally (B, K) (SwAV: Caron et al., NeurIPS 2020, eq. 3-5; Cuturi, NeurIPS 2013).
 
     Q = diag(v) exp(S / epsilon) diag(u): in turn u gives prototypes, then v samples, of all ranks, the same mass each.
     Rows sum to one, prototypes only as iterations grow. No gradient, fp32, one buffer of the size of the scores.
 
     Each row is shifted by its own largest score, which v takes back at the start: the numbers are the textbook's, and
-    no row can vanish at small epsilon. Over ranks one maximum is gathered and K sums a round are added up.
+    no row can vanish at small epsilon. Over ranks one maximum is gathered and K sums a round are added up. `weight_B` is
+    the mass of each row, 0 for rows that only fill up a tensor; their codes are those that the others lead to.
 
     With a `tolerance` it ends, for which the host waits, once sum_i |v_i / v'_i - 1| < tolerance between two rounds. On
     scores log p in float64 and epsilon = 1 / lambda that is SeLA (Asano et al., ICLR 2020, eq. 7-8).
@@ -36,13 +43,17 @@ def sinkhorn(scores_BK: Tensor, epsilon: float = 0.05, iterations: int = 3, tole
     scores_BK = wide(scores_BK)
     top_B = scores_BK.amax(1)
     plan_BK = (scores_BK - top_B[:, None]).div_(epsilon).exp_()
-    most = gather(torch.stack((top_B.amax(), top_B.new_full((), len(top_B))))[None])
+    mass_B = torch.ones_like(top_B) if weight_B is None else wide(weight_B).to(top_B.dtype)
+    largest = top_B.where(mass_B > 0, -torch.inf).amax()
+    most = gather(torch.stack((largest, mass_B.sum()))[None])
     share = most[:, 1].sum() / scores_BK.shape[1]  # samples a prototype
-    sample_B = top_B.sub_(most[:, 0].amax()).div_(epsilon).exp_()
+    sample_B = top_B.sub_(most[:, 0].amax()).clamp_(max=0).div_(epsilon).exp_()
     prototype_K = torch.ones_like(plan_BK[0])
     for _ in range(iterations):
-        prototype_K = share / sum_over_ranks(sample_B @ plan_BK).clamp_(min=1e-30)  # where no sample comes near
-        before_B, sample_B = sample_B, 1 / (plan_BK @ prototype_K)
+        prototype_K = share / sum_over_ranks((sample_B * mass_B) @ plan_BK).clamp_(
+            min=1e-30
+        )  # where no sample comes near
+        before_B, sample_B = sample_B, 1 / (plan_BK @ prototype_K).clamp_(min=1e-30)
         if tolerance is not None and sum_over_ranks((before_B / sample_B - 1).abs().sum()) < tolerance:
             break
     return plan_BK.mul_(prototype_K).mul_(sample_B[:, None])
