@@ -21,6 +21,8 @@ NARROW = {
     "out": 32,
     "bottleneck": 24,
     "prototypes": 64,
+    "clusters": 12,
+    "words": 40,
     "width": 48,
     "depth": 1,
     "heads": 3,
