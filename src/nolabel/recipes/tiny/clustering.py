@@ -18,7 +18,8 @@ def swav(size: int) -> Recipe:
         batch=256,
         minutes=2.5,
         fields={
-            "prototypes": 256, "hidden": 512, "out": 128, "freeze_last": 0.25, "views": multi_crop(size, smaller(size)), "optim": MUON,
+            "prototypes": 256, "hidden": 512, "out": 128, "freeze_last": 0.25, "optim": MUON,
+            "views": multi_crop(size, smaller(size)),
         },
     )  # fmt: skip
 
