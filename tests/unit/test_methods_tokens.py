@@ -458,7 +458,7 @@ def test_kd_of_a_copy_costs_only_the_labels_and_leaves_the_teacher():
 
 
 def test_kd_alpha_0_is_cross_entropy_over_the_labelled_rows():
-    method = build("knowledge_distillation", alpha=0.0, labels=0.5).eval()
+    method = build("knowledge_distillation", alpha=0.0, share=0.5).eval()
     views = views_of(method)
     assert (views["label"] >= 0).tolist() == [True, True, False, False]
     loss, _ = loss_of(method, views, Clock(0, 10, 4, stage=1))
