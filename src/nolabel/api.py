@@ -24,7 +24,7 @@ from nolabel.data import Data, Prefetcher, Source, given, open_data
 from nolabel.encoders.files import load_encoder, save_encoder, to_onnx
 from nolabel.engine import Checkpoints, Run
 from nolabel.engine import parallel as processes
-from nolabel.engine.checkpoint import write_atomic
+from nolabel.engine.checkpoint import disk_of, write_atomic
 from nolabel.engine.monitor import Monitor
 from nolabel.engine.observe import Bar, JsonLines, Observer, TensorBoard
 from nolabel.engine.precision import keep_freed_memory
@@ -346,14 +346,15 @@ def _go(built: Built, folder: Path, device: torch.device, quiet: bool, again: bo
     if device.type == "cpu":  # the cores of the other ranks are free now
         torch.set_num_threads(max(torch.get_num_threads(), processes.cores()))
     trained.built = built
-    save_encoder(built.method.kept(), folder / "encoder.safetensors", card=_card(plan, built))
-    trained.encoder = built.method.kept().eval()
-    trained.method = built.method.eval()
-    classifies = type(built.method).predict is not Method.predict and "classify" not in plan.evaluate
-    if plan.evaluate:
-        trained.judge(None, (*plan.evaluate, *(["classify"] if classifies else [])))
-    if plan.report:
-        trained.report()
+    with disk_of(folder):
+        save_encoder(built.method.kept(), folder / "encoder.safetensors", card=_card(plan, built))
+        trained.encoder = built.method.kept().eval()
+        trained.method = built.method.eval()
+        classifies = type(built.method).predict is not Method.predict and "classify" not in plan.evaluate
+        if plan.evaluate:
+            trained.judge(None, (*plan.evaluate, *(["classify"] if classifies else [])))
+        if plan.report:
+            trained.report()
     return trained
 
 

@@ -29,10 +29,14 @@ def save_encoder(encoder: nn.Module, path: Path, card: dict[str, Any]) -> None:
         state = {k: v.cpu() for k, v in theirs[0].items()}
         card = {**card, "timm": {"arguments": theirs[1], "then": getattr(encoder, "timm_note", "")}}
     temporary = path.with_name(f".{path.name}.tmp")
-    if path.suffix == ".safetensors":
-        save_file(state, temporary, metadata={"card": json.dumps(card)})
-    else:
-        torch.save(state, temporary)
+    try:
+        if path.suffix == ".safetensors":
+            save_file(state, temporary, metadata={"card": json.dumps(card)})
+        else:
+            torch.save(state, temporary)
+    except (SafetensorError, RuntimeError) as error:  # what they make of a full disk
+        temporary.unlink(missing_ok=True)
+        raise UserError(f"cannot write {path}: {str(error).splitlines()[0]}; free some space") from error
     temporary.replace(path)
     path.with_suffix(".json").write_text(json.dumps(card, indent=1))
 
