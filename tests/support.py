@@ -14,6 +14,8 @@ from nolabel.engine import Run, Settings
 
 NARROW = {"hidden": 48, "out": 32, "bottleneck": 24, "prototypes": 64, "width": 48, "depth": 1, "heads": 3}
 """what makes a head small, for whichever of these fields a method has"""
+DRAWS_PER_SAMPLE = {"mae", "videomae", "audio_mae"}
+"""methods whose forward draws for each sample, the batch along the first axis of every draw"""
 SIZE = 32
 VOCABULARY = 60
 

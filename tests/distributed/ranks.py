@@ -1,18 +1,20 @@
 """What runs on every rank: each method on its part of one global batch, then a few steps of the engine."""
 
-import importlib
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import torch
 import torch.distributed as dist
-from torch import nn
+from torch import Tensor, nn
 
 from nolabel import methods
 from nolabel.core import Clock
 from nolabel.core.dist import gather
 from nolabel.core.random import generator, seed_all
-from nolabel.views.masks import random_mask
-from tests.support import Access, Feed, Noise, build
+from tests.support import DRAWS_PER_SAMPLE, Access, Feed, Noise, build
 
 BATCH = 16
 
@@ -27,15 +29,25 @@ def without_batch_norm(net: nn.Module) -> nn.Module:
     return net
 
 
-def shared_masks(rank: int, world: int) -> None:
-    """Masks are drawn for the global batch and dealt out, so that a sample has the same mask on any number of ranks."""
+@contextmanager
+def dealt(rank: int, world: int) -> Iterator[None]:
+    """Draws for each sample are made for the global batch and dealt out: a sample has the same on any number of ranks."""
+    real = {name: getattr(torch, name) for name in ("rand", "randn", "randint")}
+    each = BATCH // world
 
-    def dealt(batch, length, ratio, rng=None, device=None):
-        keep, hide = random_mask(batch * world, length, ratio, generator(123), device)
-        part = slice(rank * batch, (rank + 1) * batch)
-        return keep[part], hide[part]
+    def deal(draw: Callable[..., Tensor], *args: Any, **kwargs: Any) -> Tensor:
+        *limits, size = args if isinstance(args[-1], tuple | torch.Size) else (args,)
+        if len(size) == 0 or size[0] % each:
+            return draw(*limits, size, **kwargs)
+        views = size[0] // each
+        everyone = draw(*limits, (views * BATCH, *size[1:]), **kwargs)
+        return everyone.unflatten(0, (views, world, each))[:, rank].flatten(0, 1)
 
-    importlib.import_module("nolabel.methods.masked.mae").random_mask = dealt
+    for name, draw in real.items():
+        setattr(torch, name, partial(deal, draw))
+    yield
+    for name, draw in real.items():
+        setattr(torch, name, draw)
 
 
 def part_of(views: dict, rank: int, world: int) -> dict:
@@ -57,7 +69,6 @@ def one_step(name: str, rank: int = 0, world: int = 1) -> dict:
     method.begin_stage(t, Access(noise, method.views.plain))
     method.begin_epoch(t, Access(noise, method.views.plain))
     method.train()
-    shared_masks(rank, world)
     with torch.no_grad():
         views = part_of(method.views(noise.at(0, 0), generator(4)), rank, world)
     groups = {id(p) for ps in method.groups(t).values() for p in ps}
@@ -66,7 +77,8 @@ def one_step(name: str, rank: int = 0, world: int = 1) -> dict:
         for p in method.parameters():
             p.requires_grad_(id(p) in groups)
         seed_all(9)
-        loss, _ = method(views, Clock(5, 50, noise.epoch_steps, 0, turn))
+        with dealt(rank, world) if name in DRAWS_PER_SAMPLE else nullcontext():
+            loss, _ = method(views, Clock(5, 50, noise.epoch_steps, 0, turn))
         loss.backward()
         total = total + loss.detach()
     grads = {n: p.grad for n, p in method.named_parameters() if p.grad is not None}

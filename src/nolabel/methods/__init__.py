@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from nolabel.core import Method
+    from nolabel.core import Method, Preset
 
 _HERE = Path(__file__).parent
 MODALITIES = ("image", "video", "audio", "points", "text")
@@ -36,17 +36,33 @@ def names() -> list[str]:
 
 def load(name: str) -> "type[Method]":
     """The method class of a file: the only class in it that is a `Method`."""
-    from nolabel.core import Method, UserError
+    from nolabel.core import Method, Preset, UserError
     from nolabel.core.fields import nearest
 
     files = _files()
     if name not in files:
         raise UserError(f"unknown method '{name}'{nearest(name, files)} ('nolabel methods' lists them all)")
     module = importlib.import_module(f"nolabel.methods.{files[name].parent.name}.{name}")
+    for value in vars(module).values():
+        if isinstance(value, Preset):
+            return _with_defaults(value, module.__name__)
     found = [v for v in vars(module).values() if isinstance(v, type) and issubclass(v, Method) and v is not Method]
     if len(found) != 1:
         raise TypeError(f"{module.__file__} must hold exactly one Method, it has {len(found)}")
     return found[0]
+
+
+def _with_defaults(preset: "Preset", module: str) -> "type[Method]":
+    """The method of a preset: the same class with other defaults, which belongs to the file of the preset."""
+    if module not in _presets:
+        kind = load(preset.of)
+        hints = {k: type(v) if k == "views" else kind.__annotations__[k] for k, v in preset.fields.items()}
+        name = module.rpartition(".")[2].title().replace("_", "")
+        _presets[module] = type(name, (kind,), {**preset.fields, "__annotations__": hints, "__module__": module})
+    return _presets[module]
+
+
+_presets: "dict[str, type[Method]]" = {}
 
 
 def name_of(method: "Method | type[Method]") -> str:
@@ -68,6 +84,8 @@ def describe(name: str) -> Entry:
         for f in c.body if isinstance(f, ast.FunctionDef) and f.name == "build"
     ]  # fmt: skip
     takes = [a.arg for f in builds for a in f.args.args[2:]]
+    if preset := _preset(tree):
+        takes = [preset[1]]
     return Entry(
         name,
         path.parent.name,
@@ -76,6 +94,26 @@ def describe(name: str) -> Entry:
         arxiv[1] if arxiv else "",
         tuple(t if t in MODALITIES else "any" for t in takes),
     )
+
+
+def reading(name: str, modality: str) -> str:
+    """The name of a method on another modality: that of its preset for it where there is one, else its own.
+
+    MAE on video is videomae.
+    """
+    for other, path in _files().items():
+        if _preset(ast.parse(path.read_text(encoding="utf-8"))) == (name, modality):
+            return other
+    return name
+
+
+def _preset(tree: ast.Module) -> tuple[str, str] | None:
+    """Method and modality of a file that holds a preset, without importing it."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Call) and getattr(node.func, "id", "") == "Preset":
+            of, takes = (ast.literal_eval(a) for a in node.args[:2])
+            return of, takes
+    return None
 
 
 @cache
