@@ -133,7 +133,7 @@ def small(name: str, **changes) -> Method:
 
 def mask_makers(name: str) -> dict[str, Callable]:
     """What the file of a method imports from `views.masks` to draw masks for each sample of a batch."""
-    module = inspect.getmodule(methods.load(name))
+    module = inspect.getmodule(methods.load(name).forward)
     made = {k: f for k, f in vars(module).items() if inspect.isfunction(f) and f.__module__ == "nolabel.views.masks"}
     return {k: f for k, f in made.items() if "batch" in inspect.signature(f).parameters}
 

@@ -70,7 +70,7 @@ PARTS = 4
 def shared_masks(name: str, rank: int, world: int):
     """Masks are drawn for parts of the global batch and dealt out: a sample has the same on any number of ranks."""
     module, calls, mine = (
-        inspect.getmodule(methods.load(name)),
+        inspect.getmodule(methods.load(name).forward),
         [0],
         range(PARTS * rank // world, PARTS * (rank + 1) // world),
     )

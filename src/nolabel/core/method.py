@@ -2,7 +2,7 @@
 
 import inspect
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, ClassVar, dataclass_transform
 
 from torch import Tensor, nn
@@ -83,3 +83,18 @@ class Method(nn.Module):
 
 
 dataclass(eq=False, repr=False, kw_only=True)(Method)
+
+
+@dataclass(frozen=True)
+class Preset:
+    """A paper that is another paper's method with other numbers: a file with a header and a preset, without a class.
+
+    Everywhere it is a method of its own, under the name of its file, with these defaults.
+    """
+
+    of: str
+    """name of the method"""
+    takes: str
+    """the modality of its samples"""
+    fields: dict[str, Any] = field(default_factory=dict)
+    """what differs from the method's defaults"""

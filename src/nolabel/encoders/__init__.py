@@ -29,6 +29,7 @@ def make(
 ) -> nn.Module:
     """The encoder `name` for inputs of `shape`, without the batch axis, initialised at random.
 
+    name        one of ours (`OURS` of each file here) or a network of timm, which takes images, and videos frame by frame
     shape       image (C, S, S), video (C, T, S, S), audio (1, mels, frames) or (1, samples), points (P, 3), text (L,)
     init        a file of weights to start from
     vocabulary  number of different tokens, for text
@@ -42,4 +43,6 @@ def make(
             if init is not None:
                 load_weights(encoder, init)
             return encoder
+    if len(shape) == 4:
+        return video.per_frame(name, shape, init=init, **options)  # type: ignore[arg-type]
     return image_encoder(name, shape[-1], shape[0], init=init, **options)

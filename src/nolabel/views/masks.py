@@ -37,6 +37,23 @@ def random_mask(
     return order[:, :kept].sort(1).values, order[:, kept:].sort(1).values
 
 
+def tube_mask(
+    batch: int,
+    grid: tuple[int, ...],
+    ratio: float,
+    rng: torch.Generator | None = None,
+    device: torch.device | str | None = None,
+) -> Indices:
+    """Hide the same random places at all times (VideoMAE, Tong et al. 2022), of a grid (times, h, w).
+
+    As `random_mask` within one time. Returns keep (B, K) and hide (B, M) as numbers of tokens, times slowest.
+    """
+    places = math.prod(grid[1:])
+    first = places * torch.arange(grid[0], device=device)[:, None]
+    keep, hide = random_mask(batch, places, ratio, rng, device)
+    return (keep[:, None] + first).flatten(1), (hide[:, None] + first).flatten(1)
+
+
 def cell_mask(
     batch: int,
     grid: Grid,
