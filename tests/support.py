@@ -11,6 +11,7 @@ from nolabel.core import DataInfo, Method, Optim
 from nolabel.core.fields import override
 from nolabel.core.random import fold, generator, seed_all
 from nolabel.engine import Run, Settings
+from nolabel.engine.precision import channels_last
 
 NARROW = {"hidden": 48, "out": 32, "bottleneck": 24, "prototypes": 64, "width": 48, "depth": 1, "heads": 3}
 """what makes a head small, for whichever of these fields a method has"""
@@ -135,7 +136,7 @@ def build(name: str, seed: int = 1, encoder: str | None = None, **changes) -> Me
     seed_all(seed)
     made = nets(method, noise, encoder)
     method.build(noise.info, **made)
-    return method.to(memory_format=torch.channels_last)
+    return channels_last(method)
 
 
 def run(name: str, folder=None, steps: int = 6, method: Method | None = None, **settings) -> Run:

@@ -1,7 +1,7 @@
 """The contract everything stands on. Imports torch and nothing else."""
 
 from nolabel.core.clock import Clock
-from nolabel.core.method import Method
+from nolabel.core.method import Method, kept_by_modality
 from nolabel.core.types import Batch, DataInfo, Encoder, Logs, Optim, Source, TokenEncoder, UserError, ViewMaker
 
 __all__ = [
@@ -16,4 +16,5 @@ __all__ = [
     "TokenEncoder",
     "UserError",
     "ViewMaker",
+    "kept_by_modality",
 ]
