@@ -138,8 +138,7 @@ def test_watching_changes_nothing(name):
 
     alone, watched = run(name), run(name, log_every=1)
     plain = watched.method.views.plain(watched.source.at(0, 0))
-    x = next(iter(plain.values()))
-    watched.observers = [Monitor(x, tell=lambda line: None)]
+    watched.observers = [Monitor(plain, tell=lambda line: None)]
     alone.train()
     watched.train()
     for (key, a), b in zip(alone.method.state_dict().items(), watched.method.state_dict().values()):

@@ -1,6 +1,7 @@
 """Data sets as random-access columns: open anything, decode once, read in an order that resumes exactly."""
 
 from nolabel.data.columns import ArrayColumn, Broken, Column, EncodedColumn, Rows
+from nolabel.data.form import Form, as_stored
 from nolabel.data.labels import give, given
 from nolabel.data.open import open_data
 from nolabel.data.order import Order
@@ -15,11 +16,13 @@ __all__ = [
     "Column",
     "Data",
     "EncodedColumn",
+    "Form",
     "Order",
     "Prefetcher",
     "Rows",
     "Source",
     "Split",
+    "as_stored",
     "give",
     "given",
     "open_data",
