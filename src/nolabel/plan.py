@@ -21,7 +21,7 @@ from nolabel import encoders, methods, recipes
 from nolabel.core import Batch, Clock, DataInfo, Method, UserError, kept_by_modality
 from nolabel.core.fields import from_json, nearest, override, to_json
 from nolabel.core.random import fold, seed_all
-from nolabel.data import Data, Form, Source, give, open_data
+from nolabel.data import FRAMES, SECONDS, Data, Form, Source, give, open_data
 from nolabel.engine import Settings
 from nolabel.engine.parallel import cores, started
 from nolabel.engine.precision import channels_last
@@ -206,9 +206,10 @@ def resolve(
     large = not tiny if nets else gpu
     # the recipe says which columns are read; its numbers may follow from the size that the data then have
     _, draft = _recipe(method, options, wanted or 64, large)
-    reads = columns(_made(kind, draft, changes, wanted or 64))
+    first = _made(kind, draft, changes, wanted or 64)
+    reads = columns(first)
     asked = {f.name: getattr(options, f.name) for f in dataclasses.fields(Form) if hasattr(options, f.name)}
-    form = Form(**asked).default(size=wanted, **draft.form)
+    form = Form(**asked).default(size=wanted, **draft.form).default(**_suited(first.views))
     data = open_data(options.data, reads, cache=options.cache, progress=progress, **form.given())
     size = options.size or _size(data.info, wanted)
     setting, recipe = _recipe(method, options, size, large)
@@ -405,6 +406,18 @@ def _arguments(
     return {**made, "pretrained": True, "stem": "imagenet"} if pretrained else made
 
 
+def _suited(views: Any) -> dict[str, Any]:
+    """What views ask of the stored form: long enough clips, up to 64 frames; the rate of sound, and its length if great."""
+    asked: dict[str, Any] = {}
+    if "video" in views.reads and hasattr(views, "frames"):
+        asked["frames"] = max(FRAMES, min(64, views.frames * getattr(views, "stride", 1)))
+    if "audio" in views.reads and hasattr(views, "rate"):
+        asked["sample_rate"] = int(views.rate)
+    if "audio" in views.reads and "video" not in views.reads and getattr(views, "seconds", 0) > SECONDS:
+        asked["seconds"] = views.seconds
+    return asked
+
+
 def _inputs(method: Method, data: Data) -> dict[str, tuple[int, ...]]:
     """Shapes of what the plain view makes of stored samples, by modality."""
     split = data.splits["train"]
@@ -458,7 +471,8 @@ def _resized(views: Any, size: int) -> Any:
 def _check_encoders(plan: Plan) -> None:
     """Build them on no memory: a wrong name, size or kind is told before a run folder exists."""
     for parameter, arguments in plan.encoders.items():
-        if parameter == "tokens" and not hasattr(plan.shell(parameter), "patchify"):
+        net = plan.shell(parameter)
+        if parameter == "tokens" and not hasattr(net, "patchify"):
             name = arguments["name"]
             raise UserError(
                 f"{plan.method} needs an encoder of tokens and {name} is none: take tiny_tokens or a vit_..."

@@ -6,10 +6,13 @@ from nolabel.data.labels import give, given
 from nolabel.data.open import open_data
 from nolabel.data.order import Order
 from nolabel.data.prefetch import Prefetcher
+from nolabel.data.settle import FRAMES, SECONDS
 from nolabel.data.source import Source
 from nolabel.data.split import Blocks, Data, Split
 
 __all__ = [
+    "FRAMES",
+    "SECONDS",
     "ArrayColumn",
     "Blocks",
     "Broken",
