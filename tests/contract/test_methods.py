@@ -51,7 +51,7 @@ def test_defaults_are_the_papers_and_build_on_no_memory(name):
         "points": (1024, 3),
         "text": (128,),
     }
-    large = {"image": "resnet50", "tokens": "vit_small_patch16_224"}
+    large = {"tiny": "resnet50", "tiny_tokens": "vit_small_patch16_224"}
     chosen = recipes.find("tiny", name, 32).encoder
     stored = {
         "image": (224, 224, 3),
@@ -65,8 +65,7 @@ def test_defaults_are_the_papers_and_build_on_no_memory(name):
         for t in takes(method):
             own = chosen if isinstance(chosen, str) else chosen[t]
             kind = t if t in shapes else method.views.reads[0]
-            best = own if kind != "image" else large["tokens" if own == "tiny_tokens" else "image"]
-            nets[t] = encoders.make(best, shapes[kind], vocabulary=30000)
+            nets[t] = encoders.make(large.get(own, own), shapes[kind], vocabulary=30000)
         method.build(DataInfo(1000, ("a", "b"), stored, {"audio": 16000.0, "video": 8.0}, 30000), **nets)
     assert sum(p.numel() for p in method.parameters()) > 1e5
 
