@@ -19,7 +19,7 @@ from tests.golden import fields as golden_fields
 from tests.golden import losses as golden_losses
 from tests.support import Access, Noise, build, run, small, takes
 
-DRAWS_PER_SAMPLE = {"mae", "masked_language_model", "point_mae"}
+DRAWS_PER_SAMPLE = {"mae", "masked_language_model", "point_mae", "m3ae"}
 """methods whose forward draws for each sample (masks): permuting the batch deals the draws out anew"""
 
 

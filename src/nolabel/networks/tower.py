@@ -1,12 +1,14 @@
 """An encoder with its way into a space that it shares with encoders of other modalities."""
 
+from typing import Any
+
 from torch import Tensor, nn
 
 
 class Tower(nn.Module):
     """`encoder` and a linear layer without bias: x -> (B, out), not normalised. `dim` is `out`."""
 
-    def __init__(self, encoder: nn.Module, out: int):
+    def __init__(self, encoder: Any, out: int):
         super().__init__()
         self.encoder, self.dim = encoder, out
         self.project = nn.Linear(encoder.dim, out, bias=False)
