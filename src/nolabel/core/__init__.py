@@ -2,7 +2,18 @@
 
 from nolabel.core.clock import Clock
 from nolabel.core.method import Method
-from nolabel.core.types import Batch, DataInfo, Encoder, Logs, Optim, Source, TokenEncoder, UserError, ViewMaker
+from nolabel.core.types import (
+    Batch,
+    DataInfo,
+    Encoder,
+    Logs,
+    Optim,
+    Source,
+    TokenEncoder,
+    UserError,
+    ViewMaker,
+    labelled_rows,
+)
 
 __all__ = [
     "Batch",
@@ -16,4 +27,5 @@ __all__ = [
     "TokenEncoder",
     "UserError",
     "ViewMaker",
+    "labelled_rows",
 ]

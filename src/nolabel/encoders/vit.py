@@ -14,7 +14,7 @@ from timm.models import checkpoint_seq
 from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 
-from nolabel.networks.transformer import attention_weights
+from nolabel.networks.transformer import added_to_scores, attention_weights
 
 
 class ViTEncoder(nn.Module):
@@ -33,6 +33,7 @@ class ViTEncoder(nn.Module):
         self.grid: tuple[int, int] = net.patch_embed.grid_size
         self.length = math.prod(self.grid)
         self.patch_dim = self.patch**2 * self.channels
+        self.map_dims: tuple[int, ...] = (self.dim, self.dim)
         self.timm_arguments: dict[str, Any] | None = None
         """with which `timm.create_model` builds `net`, None where timm does not have it"""
 
@@ -63,8 +64,9 @@ class ViTEncoder(nn.Module):
         x_BSD = self._prepare(tokens)
         if visible_BK is not None:
             visible_B11S = F.pad(visible_BK, (net.num_prefix_tokens, 0), value=True)[:, None, None]
+            mask_B11S = added_to_scores(visible_B11S, x_BSD.dtype)
             for block in net.blocks:
-                x_BSD = block(x_BSD, attn_mask=visible_B11S)
+                x_BSD = block(x_BSD, attn_mask=mask_B11S)
         else:
             x_BSD = checkpoint_seq(net.blocks, x_BSD) if net.grad_checkpointing else net.blocks(x_BSD)
         x_BSD = net.norm(x_BSD)
@@ -77,6 +79,14 @@ class ViTEncoder(nn.Module):
         """Images (B, C, side, side) -> features (B, D): the summary token, or the mean of the patches."""
         h_BLD = self.encode(self.embed(x))
         return h_BLD[:, 0] if self.pool == "cls" else h_BLD[:, 1:].mean(1)
+
+    def maps(self, x: Tensor) -> tuple[Tensor, list[Tensor]]:
+        """Features (B, D) and two maps (B, D, h, w): the embedded patches, which know only themselves, and the last."""
+        first_BLD = self.embed(x)
+        last_BSD = self.encode(first_BLD)
+        side = x.shape[2] // self.patch
+        maps = [t_BLD.mT.unflatten(2, (side, -1)) for t_BLD in (first_BLD, last_BSD[:, 1:])]
+        return last_BSD[:, 0] if self.pool == "cls" else last_BSD[:, 1:].mean(1), maps
 
     @torch.no_grad()
     def attention(self, x: Tensor) -> Tensor:

@@ -4,8 +4,11 @@ import json
 import math
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+import torch
 
 if TYPE_CHECKING:
     from nolabel.engine.run import Run
@@ -136,6 +139,20 @@ class Bar(Observer):
         if "knn" in r:
             parts.append(f"k-NN {r['knn']:.1f} %")
         return "  ".join(p for p in parts if p)
+
+
+def peak_memory(device: torch.device) -> float:
+    """The most memory that this process has held so far, in MiB: of the GPU where it trains on one, else resident."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device) / 2**20
+    with suppress(OSError, StopIteration, ValueError):  # the resource module would count the parent before exec, too
+        lines = Path("/proc/self/status").read_text().splitlines()
+        return float(next(line for line in lines if line.startswith("VmHWM")).split()[1]) / 2**10
+    try:
+        import resource
+    except ImportError:
+        return math.nan
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2 ** (20 if sys.platform == "darwin" else 10)
 
 
 def clock(seconds: float) -> str:

@@ -17,9 +17,9 @@ from nolabel.core import Batch, Clock, Method, Source, UserError
 from nolabel.core.dist import rank, share, world
 from nolabel.core.random import fold, seed_all
 from nolabel.engine.checkpoint import Checkpoints
-from nolabel.engine.observe import Observer, Record
+from nolabel.engine.observe import Observer, Record, peak_memory
 from nolabel.engine.parallel import wrap
-from nolabel.engine.precision import autocast_dtype
+from nolabel.engine.precision import attention_for, autocast_dtype
 from nolabel.engine.settings import Settings
 from nolabel.optim import learning_rate, optimizer, weight_decay
 
@@ -79,6 +79,7 @@ class Run:
         self.pending: list[dict[str, Tensor]] = []
         self.signal: int | None = None
         self.rng = torch.Generator(self.device)
+        attention_for(method, self.device)
         self._prepare()
 
     # ---- what is left to do ---------------------------------------------------------------------------------------
@@ -306,6 +307,7 @@ class Run:
             "samples_per_s": steps * self.settings.batch / took,
             "wait": min(1.0, (feed.waited - self.waited) / took),
             "seconds": self._elapsed(),
+            "memory": peak_memory(self.device),
         }
         self.waited = feed.waited
         for observer in self.observers:

@@ -19,8 +19,8 @@ def word_cross_entropy(
     """-mean log softmax(W h + b)[target] over the places that count, and the share that is right -> (loss, accuracy).
 
     `feature` (..., D), `target` int64 (...), `counts` (...) bool, or the weights of a weighted mean; some place should
-    count. W is often the embedding of the words (tied weights). The scores (places, V) are visited in tiles and never held: with 30,000 words they
-    would be the largest tensor of the model. ln V when all scores are equal.
+    count. W is often the embedding of the words (tied weights). The scores (places, V) are visited in tiles and never
+    held: with 30,000 words they would be the largest tensor of the model. ln V when all scores are equal.
     Ranks: places that count are counted on all ranks, so that the mean over ranks is that of the global batch.
     """
     h_ND, target_N = wide(feature).flatten(0, -2), target.flatten()

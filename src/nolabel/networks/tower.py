@@ -15,4 +15,4 @@ class Tower(nn.Module):
         nn.init.normal_(self.project.weight, std=encoder.dim**-0.5)
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.project(self.encoder(x))
+        return self.project(self.encoder(x))  # type: ignore[no-any-return]

@@ -40,5 +40,7 @@ class Captioned:
 
     def each(self) -> tuple[OneView, OneText]:
         """How image and text are made."""
-        image = OneView(self.size, self.scale, flip=self.flip, mean=self.mean, std=self.std, interpolation="bicubic")
+        image = OneView(
+            size=self.size, scale=self.scale, flip=self.flip, mean=self.mean, std=self.std, interpolation="bicubic"
+        )
         return image, OneText(self.length, crop=False)
