@@ -52,7 +52,7 @@ def shared_draws(rank: int, world: int, known: int):
         return of_rank
 
     def like(draw):
-        return lambda x, **options: dealt(draw)(tuple(x.shape), dtype=x.dtype, device=x.device, **options)
+        return lambda x, **options: dealt(draw)(tuple(x.shape), **{"dtype": x.dtype, "device": x.device, **options})
 
     for name in ("rand", "randn", "randint"):
         setattr(torch, name, dealt(real[name]))
