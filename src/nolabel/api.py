@@ -18,7 +18,7 @@ from nolabel import methods
 from nolabel import plan as plans
 from nolabel.core import Batch, Method, UserError, kept_by_modality
 from nolabel.core.dist import barrier, rank, share, world
-from nolabel.core.fields import nearest, override
+from nolabel.core.fields import nearest, override, to_json
 from nolabel.core.random import fold, generator, seed_all
 from nolabel.data import Data, Prefetcher, as_stored, given, open_data
 from nolabel.encoders.files import (
@@ -454,8 +454,8 @@ def _card(plan: Plan, built: Built, modality: str, net: nn.Module) -> dict[str, 
         "modality": modality,
         "shape": list(plan.inputs[modality]),
         "dim": getattr(net, "dim", None),
-        "mean": list(getattr(views, "mean", ())),
-        "std": list(getattr(views, "std", ())),
+        "mean": to_json(getattr(views, "mean", ())),
+        "std": to_json(getattr(views, "std", ())),
         "method": plan.method,
         "data": plan.data,
     }
