@@ -7,7 +7,6 @@ import torch
 import torch.distributed as dist
 from torch import nn
 
-from nolabel import methods
 from nolabel.core import Clock
 from nolabel.core.dist import gather
 from nolabel.core.random import generator, seed_all
@@ -105,10 +104,10 @@ def few_steps(name: str, rank: int, world: int) -> float:
     return worst
 
 
-def worker(rank: int, world: int, folder: str) -> None:
+def worker(rank: int, world: int, folder: str, names: list[str]) -> None:
     torch.set_num_threads(1)
     dist.init_process_group("gloo", init_method=f"file://{folder}/meet", rank=rank, world_size=world)
-    for name in methods.names():
+    for name in names:
         result: dict = {}
         try:
             result = {"step": one_step(name, rank, world), "worst": few_steps(name, rank, world)}

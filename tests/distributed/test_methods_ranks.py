@@ -9,9 +9,11 @@ from tests.distributed.ranks import one_step, worker
 
 @pytest.fixture(scope="module", params=[2, 4])
 def many(request, tmp_path_factory):
-    """All methods on N processes, started once."""
+    """All methods that were chosen on N processes, started once."""
     folder = tmp_path_factory.mktemp(f"ranks{request.param}")
-    torch.multiprocessing.spawn(worker, (request.param, str(folder)), nprocs=request.param)
+    items = [i for i in request.session.items if "many" in i.fixturenames]
+    names = sorted({i.callspec.params["name"] for i in items if i.callspec.params["many"] == request.param})
+    torch.multiprocessing.spawn(worker, (request.param, str(folder), names), nprocs=request.param)
     return folder
 
 

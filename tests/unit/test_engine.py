@@ -12,6 +12,7 @@ from torch import nn
 from nolabel.core import DataInfo, Method, Optim, UserError
 from nolabel.core.random import fold, generator
 from nolabel.engine import Checkpoints, Interrupted, NonFinite, Observer, Run, Settings
+from tests.support import Feed
 
 SGD = Optim("sgd", lr=0.1, momentum=0.0, weight_decay=0.0, scaled=False, warmup_epochs=0)
 
@@ -28,20 +29,6 @@ class Rows:
         order = torch.randperm(len(self.x), generator=generator(fold(seed, epoch)))
         rows = order[k * self.batch :][: self.batch]
         return {"x": self.x[rows], "index": rows}
-
-
-class Feed:
-    waited = 0.0
-
-    def __init__(self, source, seed, start):
-        self.source, self.seed, self.step = source, seed, start
-
-    def __next__(self):
-        self.step += 1
-        return self.source.at(self.seed, self.step - 1)
-
-    def close(self):
-        pass
 
 
 @dataclass(frozen=True)
@@ -174,6 +161,59 @@ def test_each_turn_moves_only_its_group():
 def run_bias(painter, x, c0, p0, critic):
     """The painter's bias before its turn: it moved by + lr * critic weights in its own turn only."""
     return painter.bias.detach() - 0.1 * critic.weight.detach()[0]
+
+
+class Draws(Method):
+    """Keeps what its views and its forward drew."""
+
+    views: AsIs = AsIs(noise=1.0)
+    optim: Optim = SGD
+
+    def build(self, data):
+        self.encoder = nn.Linear(6, 6)
+        self.drawn = []
+
+    def forward(self, views, t):
+        self.drawn.append((views["x"].mean(), torch.rand(())))
+        return self.encoder(views["x"]).square().mean(), {}
+
+
+def draws_of(rank, monkeypatch):
+    monkeypatch.setattr("nolabel.engine.run.rank", lambda: rank)
+    source = Rows()
+    source.x = torch.zeros_like(source.x)  # so that only the noise is seen
+    run = make(Draws, source, steps=4)
+    run.train()
+    return [float(x) for pair in run.method.drawn for x in pair]
+
+
+def test_draws_differ_by_step_and_rank_and_repeat(monkeypatch):
+    first, second = draws_of(0, monkeypatch), draws_of(1, monkeypatch)
+    assert len(set(first + second)) == 16
+    assert draws_of(0, monkeypatch) == first
+
+
+@pytest.mark.parametrize(("changes", "norms"), [({"clip": 0.5}, None), ({"clip_each": 0.5}, 0.5), ({}, None)])
+def test_clip_limits_the_step(changes, norms):
+    import dataclasses
+
+    run = make(Line, steps=1)
+    run.method.optim = dataclasses.replace(SGD, **changes)
+    run.method.views = AsIs()
+    run.method.encoder[1].p = 0.0
+    with torch.no_grad():
+        run.method.encoder[0].weight.mul_(100)
+    run._prepare()
+    before = weights(run)
+    run.train()
+    moved = [(a - b) / 0.1 for a, b in zip(weights(run), before)]
+    whole = torch.stack([m.norm() for m in moved])
+    if norms:
+        assert torch.allclose(whole, torch.full_like(whole, norms), rtol=1e-4)
+    elif changes:
+        assert whole.norm().item() == pytest.approx(0.5, rel=1e-4)
+    else:
+        assert whole.norm() > 5, "without clipping the step is much longer"
 
 
 def test_accumulation_equals_one_large_batch():
