@@ -46,8 +46,9 @@ MISTAKES = {
         "wide(target_BD).detach(), dim=-1", "wide(target_BD), dim=-1", "tests/unit/test_losses_distill.py",
     ),
     "teacher-not-detached": Mistake(
-        "the teacher's probabilities keep their gradient", "losses/distill.py",
-        "teachers = [wide(t_BK).detach() for", "teachers = [wide(t_BK) for", "tests/unit/test_losses_distill.py",
+        "soft targets keep their gradient", "losses/distill.py",
+        "-(wide(target_BK).detach() * log_p_BK)", "-(wide(target_BK) * log_p_BK)",
+        "tests/unit/test_losses_distill.py",
     ),
     "gather-without-gradient": Mistake(
         "rows of other ranks give no gradient back", "core/dist.py",
@@ -104,7 +105,7 @@ MISTAKES = {
     ),
     "average-forgotten": Mistake(
         "BYOL's target never moves", "methods/distillation/byol.py",
-        "self.target.update(self.online, t.cosine(*self.momentum))", "pass", f"{CONTRACT} 'move and byol'",
+        "self.target.update(self.online, t.cosine(*self.momentum))", "pass", f"{CONTRACT} 'averages and byol'",
     ),
     "average-trains": Mistake(
         "the running average counts as trained", "networks/ema.py",

@@ -336,3 +336,24 @@ def test_minutes_end_the_schedule_with_the_time():
 def test_a_length_is_needed():
     with pytest.raises(UserError, match="--epochs"):
         make(Line, steps=None)
+
+
+@pytest.mark.parametrize(
+    ("logged", "shrink", "rings"), [(0.9, False, 0), (0.1, False, 1), (0.9, True, 1), (None, False, 0)]
+)
+def test_the_alarm_rings_once_for_collapsed_embeddings_or_features(logged, shrink, rings):
+    from nolabel.engine.monitor import Monitor
+
+    class Tell(Observer):
+        """Puts in what a method would have logged, and collapses the encoder."""
+
+        def on_log(self, run, record):
+            record |= {"std": logged} if logged is not None else {}
+            if shrink:
+                run.method.encoder[0].weight.data.zero_()
+
+    told = []
+    run = make(Line, steps=12, observers=[])
+    run.observers = [Tell(), Monitor(run.source.x, tell=told.append)]
+    run.train()
+    assert len(told) == rings and all("collapse alarm at step 4" in line for line in told)
