@@ -23,7 +23,7 @@ NARROW = {
     "bottleneck": 24,
     "prototypes": 64,
     "clusters": 12,
-    "words": 40,
+    "codewords": 40,
     "width": 48,
     "depth": 1,
     "heads": 3,

@@ -15,6 +15,7 @@ from nolabel import encoders, methods, recipes
 from nolabel.core import Clock, DataInfo, labelled_rows
 from nolabel.core.fields import from_json, override, to_json
 from nolabel.core.random import fold, generator, seed_all
+from nolabel.networks.ema import EMA
 from tests.golden import fields as golden_fields
 from tests.golden import losses as golden_losses
 from tests.support import Access, Noise, build, mask_makers, run, small, takes
@@ -113,6 +114,17 @@ def test_two_steps_move_what_trains(name):
     fixed = {n for n, m in r.method.named_modules() if getattr(m, "frozen", False)}
     assert not [n for n in still if not any(n.startswith(f) for f in fixed) and r.method.get_parameter(n).requires_grad
                 and not n.endswith("bias") and not _frozen_at_first(r, n)]  # fmt: skip
+
+
+def test_running_averages_follow(name):
+    r = run(name, steps=5)
+    averages = {n: m for n, m in r.method.named_modules() if isinstance(m, EMA)}
+    if not averages:
+        pytest.skip("it has no running average")
+    before = {n: [p.detach().clone() for p in m.parameters()] for n, m in averages.items()}
+    r.train()
+    for n, m in averages.items():
+        assert any(not torch.equal(p, b) for p, b in zip(m.parameters(), before[n])), f"{n} never moves"
 
 
 def _frozen_at_first(r, name):
