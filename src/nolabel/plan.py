@@ -36,7 +36,7 @@ class Options:
     data: str = "toyworld"
     """toyworld[:easy|std|hard], a folder of images, Parquet files, tar shards, .npz/.npy, a torchvision name, hf:owner/name"""
     encoder: str | None = None
-    """tiny, tiny_tokens, or any timm name (resnet18, vit_small_patch16_224, ...)"""
+    """tiny, tiny_tokens, tiny_pyramid, or any timm name (resnet18, vit_small_patch16_224, ...)"""
     size: int | None = None
     """side of the images that the encoder sees, in pixels; by default that of small images, 64 on a CPU, 224 on a GPU"""
     recipe: str = "auto"
