@@ -65,6 +65,8 @@ def test_defaults_are_the_papers_and_build_on_no_memory(name):
         "audio": (80000,),
         "points": (1024, 3),
         "text": (128,),
+        "depth": (224, 224),
+        "segmentation": (224, 224),
     }
     with torch.device("meta"):
         nets = {}
