@@ -60,6 +60,11 @@ class Noise:
             stored["points"] = torch.randn(self.rows, 256, 3, generator=rng).clamp(-2, 2) / 2
         if "text" in self.reads:
             stored["text"] = torch.randint(5, VOCABULARY, (self.rows, 24), generator=rng)
+        if "depth" in self.reads:
+            stored["depth"] = smooth(torch.rand(self.rows, 1, 4, 4, generator=rng), SIZE, mode="bilinear")[:, 0]
+        if "segmentation" in self.reads:
+            coarse = torch.randint(-1, 12, (self.rows, 1, 8, 8), generator=rng).float()
+            stored["segmentation"] = smooth(coarse, SIZE, mode="nearest")[:, 0].long()
         stored["label"] = torch.randint(0, 2, (self.rows,), generator=rng)
         self.stored = {k: v for k, v in stored.items() if k in self.reads or (k == "label" and self.labelled)}
         shapes = {k: tuple(v.shape[1:]) for k, v in stored.items() if k != "label"}

@@ -244,5 +244,27 @@ def test_skip_thought_decoders_see_their_own_words_only():
     assert losses(last)[1] == pytest.approx(expected.item(), rel=1e-5)
 
 
+def test_cpc_of_text_is_the_loop():
+    method = build("cpc_text").eval()
+    text = Passages(count=4, length=6)({"text": torch.randint(5, 60, (3, 24), generator=generator(0))}, generator(0))
+    loss, logs = method(text, Clock(0, 6, 4))
+    with torch.no_grad():
+        z = torch.stack([method.encoder(row) for row in text["text"]]).double()
+        c = method.context(z.float())[0].double()
+        weights = [guess.weight.double() for guess in method.guess]
+    terms = []
+    for k, w in enumerate(weights, 1):
+        each = []
+        for b in range(3):
+            for s in range(4 - k):
+                scores = [float(z[i, j] @ w @ c[b, s]) for i in range(3) for j in range(4)]
+                each.append(math.log(sum(map(math.exp, scores))) - scores[4 * b + s + k])
+        terms.append(sum(each) / len(each))
+    assert loss.item() == pytest.approx(sum(terms) / 2, rel=1e-5)
+    assert sorted(logs) == ["accuracy_1", "accuracy_2"]
+    with pytest.raises(UserError, match="raise views"):
+        methods.load("cpc_text")(views=Passages(count=3)).build(None, net())
+
+
 def test_noise_has_words_only():
     assert (Noise(reads=("text",)).stored["text"] > UNKNOWN).all()

@@ -151,6 +151,28 @@ def mask_words(
     return text_BL.scatter(1, hide_BM, torch.where(real_BM, shown_BM, word_BM)), hide_BM, real_BM
 
 
+def dirichlet_mask(
+    batch: int,
+    lengths: tuple[int, ...],
+    kept: int,
+    rng: torch.Generator | None = None,
+    device: torch.device | str | None = None,
+) -> Indices:
+    """Keep `kept` tokens of several layers with `lengths` tokens (MultiMAE, Bachmann et al. 2022) -> keep, hide.
+
+    The layers' shares of them are uniform on the simplex (Dirichlet with alpha 1) for each sample; whole numbers follow
+    by Webster's apportionment: each layer keeps round(c * share) of its tokens, c such that the sum is right. Tokens are
+    numbered through all layers.
+    """
+    share_BT = -_noise((batch, len(lengths)), rng, device).clamp(1e-6, 1 - 1e-6).log()
+    cost = [
+        (_noise((batch, n), rng, device).argsort(1).argsort(1) + 0.5) / share_BT[:, i, None]
+        for i, n in enumerate(lengths)
+    ]
+    order_BL = torch.cat(cost, 1).argsort(1)
+    return order_BL[:, :kept].sort(1).values, order_BL[:, kept:].sort(1).values
+
+
 def mask_texts(
     text_BL: Tensor, ratio: float, rng: torch.Generator | None = None
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:

@@ -25,3 +25,13 @@ def skip_thought(size: int) -> Recipe:
         minutes=2.5,
         fields={"hidden": 192, "width": 96, "views": Passages(count=3, length=16), "optim": WORDS},
     )
+
+
+def cpc_text(size: int) -> Recipe:
+    """Four passages of 16 tokens, two of them told ahead."""
+    return Recipe(
+        "tiny_text",
+        batch=32,
+        minutes=2.5,
+        fields={"hidden": 128, "ahead": 2, "views": Passages(count=4, length=16), "optim": WORDS},
+    )
