@@ -13,7 +13,6 @@ from nolabel.views.audio import LogMel
 from nolabel.views.draw import Jitter, Pair
 from nolabel.views.video import OneClip, random_start
 
-
 TWO_SECONDS = LogMel(rate=24000, seconds=2.0, window=0.02, mels=128, high=12000.0, gain=(-0.9, 0.9))
 
 
