@@ -2,20 +2,33 @@
 
 import dataclasses
 import inspect
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
 
 from nolabel import encoders, methods, recipes
-from nolabel.core import DataInfo, Method, Optim
+from nolabel.core import DataInfo, Method, Optim, labelled_rows
 from nolabel.core.fields import override
 from nolabel.core.random import fold, generator, seed_all
 from nolabel.engine import Run, Settings
+from nolabel.engine.precision import attention_for
 
-NARROW = {"hidden": 48, "out": 32, "bottleneck": 24, "prototypes": 64, "width": 48, "depth": 1, "heads": 3}
+NARROW = {
+    "codes": 40,
+    "slices": 16,
+    "queue": 64,
+    "hidden": 48,
+    "out": 32,
+    "bottleneck": 24,
+    "prototypes": 64,
+    "clusters": 12,
+    "words": 40,
+    "width": 48,
+    "depth": 1,
+    "heads": 3,
+}
 """what makes a head small, for whichever of these fields a method has"""
-DRAWS_PER_SAMPLE = {"mae", "videomae", "audio_mae"}
-"""methods whose forward draws for each sample, the batch along the first axis of every draw"""
 SIZE = 32
 VOCABULARY = 60
 
@@ -64,7 +77,8 @@ class Noise:
         rows = torch.randperm(self.rows, generator=generator(fold(seed, epoch)))[k * self.batch :][: self.batch]
         batch = {name: x[rows] for name, x in self.stored.items()}
         if "label" in batch:
-            batch["label"] = torch.where(torch.arange(len(rows)) < self.labelled * len(rows), batch["label"], -1)
+            known = torch.arange(len(rows)) < labelled_rows(self.labelled, len(rows))
+            batch["label"] = torch.where(known, batch["label"], -1)
         return {**batch, "index": rows}
 
 
@@ -90,6 +104,12 @@ class Access:
     def __init__(self, source, plain):
         self.info, self.source, self.plain = source.info, source, plain
 
+    @property
+    def labels(self):
+        """A third of the samples have a label."""
+        truth = self.source.stored.get("label", torch.full((self.info.size,), -1))
+        return torch.where(torch.arange(self.info.size) % 3 == 0, truth, -1)
+
     def encode(self, net):
         was = net.training
         net.eval()
@@ -109,6 +129,13 @@ def small(name: str, **changes) -> Method:
     names = {f.name for f in dataclasses.fields(kind)}
     narrow = {k: v for k, v in NARROW.items() if k in names}
     return override(method, {**narrow, "optim": Optim("adamw", lr=1e-3, scaled=False, warmup_epochs=0), **changes})
+
+
+def mask_makers(name: str) -> dict[str, Callable]:
+    """What the file of a method imports from `views.masks` to draw masks for each sample of a batch."""
+    module = inspect.getmodule(methods.load(name).forward)
+    made = {k: f for k, f in vars(module).items() if inspect.isfunction(f) and f.__module__ == "nolabel.views.masks"}
+    return {k: f for k, f in made.items() if "batch" in inspect.signature(f).parameters}
 
 
 def takes(method: Method) -> list[str]:
@@ -137,7 +164,7 @@ def build(name: str, seed: int = 1, encoder: str | None = None, **changes) -> Me
     seed_all(seed)
     made = nets(method, noise, encoder)
     method.build(noise.info, **made)
-    return method.to(memory_format=torch.channels_last)
+    return attention_for(method.to(memory_format=torch.channels_last), torch.device("cpu"))
 
 
 def run(name: str, folder=None, steps: int = 6, method: Method | None = None, **settings) -> Run:

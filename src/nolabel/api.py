@@ -3,7 +3,7 @@
 import dataclasses
 import json
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
@@ -16,23 +16,34 @@ from torch import Tensor, nn
 
 from nolabel import methods
 from nolabel import plan as plans
-from nolabel.core import UserError
+from nolabel.core import Method, UserError
 from nolabel.core.dist import barrier, rank, share, world
-from nolabel.core.fields import nearest
+from nolabel.core.fields import nearest, override
 from nolabel.core.random import fold, generator, seed_all
-from nolabel.data import Data, Prefetcher, Source, open_data
+from nolabel.data import Data, Prefetcher, Source, given, open_data
 from nolabel.encoders.files import load_encoder, save_encoder, to_onnx
 from nolabel.engine import Checkpoints, Run
 from nolabel.engine import parallel as processes
-from nolabel.engine.checkpoint import write_atomic
+from nolabel.engine.checkpoint import disk_of, write_atomic
 from nolabel.engine.monitor import Monitor
 from nolabel.engine.observe import Bar, JsonLines, Observer, TensorBoard
 from nolabel.engine.precision import keep_freed_memory
-from nolabel.evaluate import KNN, Evaluator, FineTune, Linear, LowShot, OnlineKNN, extract, judge
+from nolabel.evaluate import (
+    KNN,
+    Classifier,
+    Classify,
+    Evaluator,
+    FineTune,
+    Linear,
+    LowShot,
+    OnlineKNN,
+    extract,
+    judge,
+)
 from nolabel.plan import Built, Options, Plan
 
 PROTOCOLS: dict[str, Callable[[], Evaluator]] = {
-    "knn": KNN, "linear": Linear, "low-shot": LowShot, "fine-tune": FineTune
+    "knn": KNN, "linear": Linear, "low-shot": LowShot, "fine-tune": FineTune, "classify": Classify,
 }  # fmt: skip
 
 
@@ -58,7 +69,8 @@ def train(method: str, data: str | Path = "toyworld", **settings: Any) -> "Train
     for path in ("dir", "init"):
         if isinstance(chosen.get(path), str):
             chosen[path] = Path(chosen[path])
-    return train_with(method, Options(data=str(data), **chosen), {k: v for k, v in settings.items() if k not in names})
+    options = override(Options(data=str(data)), chosen)
+    return train_with(method, options, {k: v for k, v in settings.items() if k not in names})
 
 
 def train_with(method: str, options: Options, changes: dict[str, Any]) -> "Trained":
@@ -91,7 +103,7 @@ def resume(folder: str | Path, quiet: bool = False) -> "Trained":
         return _launch(folder, plan, quiet)
     device = processes.device_of(plan.device)
     processes.join(device)
-    with _first_rank_first():
+    with _first_rank_first(), _as_its_settings_say(folder):
         built = plans.build(plan, device, progress=_progress(quiet))
     return _go(built, folder, device, quiet, again=True)
 
@@ -132,7 +144,17 @@ class Trained:
     @cached_property
     def built(self) -> Built:
         """Data, method and fresh encoder of the plan."""
-        return plans.build(self.plan, torch.device("cpu"))
+        with _as_its_settings_say(self.folder):
+            return plans.build(self.plan, torch.device("cpu"))
+
+    @cached_property
+    def method(self) -> Method:
+        """The method as its newest checkpoint left it, in evaluation mode."""
+        found = Checkpoints(self.folder / "checkpoints").load(_tell)
+        if found is None:
+            raise UserError(f"{self.folder} holds no checkpoint of {self.plan.method}")
+        self.built.method.load_state_dict(found["method"])
+        return self.built.method.eval()
 
     def embed(self, data: str | Path | np.ndarray | Tensor | None = None, split: str = "train") -> np.ndarray:
         """Features (N, D) float32 of images (N, H, W, C) uint8, or of a split of a data set; default: the run's own."""
@@ -161,24 +183,38 @@ class Trained:
                 raise UserError(f"cannot export to '{other or path}': end the name in .safetensors, .pt or .onnx")
         return path
 
-    def judge(self, data: str | None = None, protocols: tuple[str, ...] = ("knn", "linear")) -> list[dict[str, Any]]:
-        """Run protocols on the kept encoder; replaces rows of the same protocol and data in `results.json`."""
+    def judge(
+        self, data: str | None = None, protocols: Sequence[str | Evaluator] = ("knn", "linear")
+    ) -> list[dict[str, Any]]:
+        """Run protocols, by name or with settings of their own, on the kept encoder.
+
+        Replaces rows of the same protocol and data in `results.json`.
+        """
         for name in protocols:
-            if name not in PROTOCOLS:
+            if isinstance(name, str) and name not in PROTOCOLS:
                 raise UserError(f"unknown protocol '{name}'{nearest(name, PROTOCOLS)}")
+        chosen = [PROTOCOLS[p]() if isinstance(p, str) else p for p in protocols]
         source = self._open(data)
         device = processes.device_of(self.plan.device)
+        how: dict[str, Any] = {
+            "seed": self.plan.settings.seed,
+            "device": device,
+            "precision": self.plan.settings.precision,
+        }
+        of_encoder = [p for p in chosen if not isinstance(p, Classify)]
         rows, notes = judge(
-            [PROTOCOLS[name]() for name in protocols],
+            of_encoder,
             self.encoder.to(device),
             self.built.fresh_encoder,
             source,
             self.built.transform,
-            seed=self.plan.settings.seed,
-            device=device,
-            precision=self.plan.settings.precision,
-            raw=[name for name in protocols if name in ("knn", "linear", "low-shot")],
+            raw=[p.name for p in of_encoder if p.name in ("knn", "linear", "low-shot")],
+            **how,
         )
+        for own in (p for p in chosen if isinstance(p, Classify)):
+            net = Classifier(self.method.to(device))
+            more = judge([own], net, self.built.fresh_encoder, source, self.built.transform, geometry=None, **how)
+            rows, notes = rows + more.rows, [*notes, *(note for note in more.notes if note not in notes)]
         for note in notes:
             _tell(note)
         new = {(r["protocol"], r["data"], r["metric"]) for r in rows}
@@ -238,10 +274,17 @@ class Trained:
 
 
 class Access:
-    """What the hooks of a method may ask of the data: `info`, and features of every training sample."""
+    """What the hooks of a method may ask of the data: `info`, `labels`, and features of every training sample."""
 
     def __init__(self, built: Built, device: torch.device) -> None:
         self.info, self.built, self.device = built.data.info, built, device
+
+    @property
+    def labels(self) -> Tensor:
+        """The labels that training may use (N,), -1 for none, on the device."""
+        split = self.built.data.splits["train"]
+        found = given(split) if self.built.method.labelled > 0 else None
+        return (torch.full((len(split),), -1) if found is None else found).to(self.device)
 
     def encode(self, net: nn.Module) -> Tensor:
         """Features (N, D) of all training samples in plain views, in evaluation mode, on the device."""
@@ -275,7 +318,8 @@ def _go(built: Built, folder: Path, device: torch.device, quiet: bool, again: bo
         raise UserError(
             f"--batch {settings.batch} does not divide into {world()} processes x {settings.accumulate} parts"
         )
-    source = Source(built.data.splits["train"], settings.batch // settings.accumulate)
+    labelled = built.method.labelled
+    source = Source(built.data.splits["train"], settings.batch // settings.accumulate, labelled=labelled)
 
     def feed(seed: int, start: int) -> Prefetcher:
         def to_device(batch: dict[str, Any], step: int) -> dict[str, Any]:
@@ -302,12 +346,15 @@ def _go(built: Built, folder: Path, device: torch.device, quiet: bool, again: bo
     if device.type == "cpu":  # the cores of the other ranks are free now
         torch.set_num_threads(max(torch.get_num_threads(), processes.cores()))
     trained.built = built
-    save_encoder(built.method.kept(), folder / "encoder.safetensors", card=_card(plan, built))
-    trained.encoder = built.method.kept().eval()
-    if plan.evaluate:
-        trained.judge(None, plan.evaluate)
-    if plan.report:
-        trained.report()
+    with disk_of(folder):
+        save_encoder(built.method.kept(), folder / "encoder.safetensors", card=_card(plan, built))
+        trained.encoder = built.method.kept().eval()
+        trained.method = built.method.eval()
+        classifies = type(built.method).predict is not Method.predict and "classify" not in plan.evaluate
+        if plan.evaluate:
+            trained.judge(None, (*plan.evaluate, *(["classify"] if classifies else [])))
+        if plan.report:
+            trained.report()
     return trained
 
 
@@ -315,7 +362,8 @@ def _observers(built: Built, folder: Path, device: torch.device, quiet: bool) ->
     split = built.data.splits["train"]
     settings = built.plan.settings
     rows = torch.randperm(len(split), generator=generator(fold(settings.seed, 9)))[:256].sort().values
-    knn = OnlineKNN(split, built.transform, device, settings.precision) if split.classes else None
+    labels = split.classes and "label" in split.columns
+    knn = OnlineKNN(split, built.transform, device, settings.precision) if labels else None
     monitor = Monitor(built.transform(split.take(rows)), knn=knn, tell=_tell)
     return [monitor, JsonLines(folder / "metrics.jsonl"), TensorBoard(folder / "tensorboard"), Bar(quiet)]
 
@@ -364,6 +412,20 @@ def _run_folder(folder: str | Path) -> Path:
         runs = [p.parent.name for p in folder.parent.glob("*/run.json")]
         raise UserError(f"{folder} holds no run (no run.json){nearest(folder.name, runs)}")
     return folder
+
+
+@contextmanager
+def _as_its_settings_say(folder: Path) -> Iterator[None]:
+    """A run.json that was changed by hand can ask for the impossible in any way: that is the user's to mend."""
+    try:
+        yield
+    except UserError:
+        raise
+    except Exception as error:
+        if processes.started():  # the settings are those that `train` has just resolved
+            raise
+        line = next(iter(str(error).splitlines()), "")[:200]
+        raise UserError(f"{folder / 'run.json'} cannot be built: {type(error).__name__}: {line}") from error
 
 
 def _headline(plan: Plan, data: Data, folder: Path) -> str:

@@ -22,7 +22,10 @@ nolabel: self-supervised and semi-supervised learning
   nolabel embed RUN --out FILE.parquet|.npy [--data DATA]              features of a data set
   nolabel export RUN --to FILE.safetensors|.pt|.onnx                   the encoder for timm, torch or ONNX
   nolabel report RUN                                                   write its page again
+  nolabel compare METHOD... [--data DATA] [--minutes M] [--seeds N]    several methods on one budget: table and page
+  nolabel study NAME ...                                               answer a question again: 'nolabel study' lists them
   nolabel methods [--json]                                             all methods with paper, family, modality
+  nolabel explain METHOD                                               its paper, formula, hyper-parameters and code
 
 examples
   nolabel train simclr                                    the embedded toy world, about two and a half minutes
@@ -136,9 +139,39 @@ def methods(json: bool = False) -> None:
         print(f"  {'':22s} {'':12s} {e.citation}")
 
 
+def explain(method: Annotated[str, tyro.conf.Positional], /, markdown: bool = False) -> None:
+    """Print the paper, the formulas, every hyper-parameter and the code of the loss of a method.
+
+    Args:
+        method: its name, as 'nolabel methods' lists it
+        markdown: as text for a page, without colours
+
+    Example: nolabel explain simclr
+    """
+    from nolabel import methods as files
+
+    page = files.explain(method)
+    if markdown:
+        print(files.markdown(method), end="")
+        return
+    from rich.console import Console
+    from rich.syntax import Syntax
+    from rich.table import Table
+
+    print(page.header.rstrip() + "\n", flush=True)  # as it is: its formulas are set in columns
+    console = Console()
+    table = Table("field", "the paper's", "meaning", title="hyper-parameters", title_justify="left")
+    for f in page.fields:
+        table.add_row(f.name, f.default, f.meaning)
+    console.print(table, markup=False)
+    console.print(Syntax(page.forward, "python", background_color="default"))
+    print(f"\n{page.path}\nnolabel train {method} --help shows every flag")
+
+
 _json = json
 VERBS: dict[str, Callable[..., None]] = {
     "resume": resume, "eval": evaluate, "embed": embed, "export": export, "report": report, "methods": methods,
+    "explain": explain,
 }  # fmt: skip
 
 
@@ -156,13 +189,17 @@ def main(argv: list[str] | None = None) -> None:
     try:
         if argv[0] == "train":
             _train(argv[1:])
+        elif argv[0] == "study":
+            _study(argv[1:])
+        elif argv[0] == "compare":
+            _study(argv)
         elif argv[0] in VERBS:
             verb = VERBS[argv[0]]
             _parse(verb, argv[1:], f"nolabel {argv[0]}")
         else:
             import difflib
 
-            close = difflib.get_close_matches(argv[0], ["train", *VERBS], 1)
+            close = difflib.get_close_matches(argv[0], ["train", "compare", "study", *VERBS], 1)
             _fail(
                 f"unknown command '{argv[0]}'" + (f"; did you mean '{close[0]}'?" if close else "; see nolabel --help")
             )
@@ -194,6 +231,18 @@ def _train(argv: list[str]) -> None:
     parsed = train_parser(argv[0], argv[1:])
     options, changes = given_fields(argv[0], parsed, argv[1:])
     _show(api.train_with(argv[0], options, changes))
+
+
+def _study(argv: list[str]) -> None:
+    """`nolabel study NAME ...`: the flags are the signature of the study's function."""
+    from nolabel import studies
+
+    if not argv or argv[0].startswith("-"):
+        print("nolabel study NAME [flags]\n\n'nolabel study NAME --help' shows every flag.\n")
+        for name in studies.names():
+            print(f"  {name:14s} {studies.title(name)}")
+        return
+    _parse(studies.load(argv[0]), argv[1:], "nolabel compare" if argv[0] == "compare" else f"nolabel study {argv[0]}")
 
 
 def train_parser(name: str, argv: list[str]) -> Any:
@@ -248,13 +297,13 @@ def _parse(what: Any, argv: list[str], prog: str, description: str | None = None
         if stop.code in (0, None):
             raise
         _fail(_one_line(err.getvalue() or out.getvalue(), prog))
-    return parsed
+    return parsed() if callable(parsed) else parsed  # not above: what a verb exits with is its own affair
 
 
 def _quiet_cli(
     what: Any, argv: list[str], prog: str, description: str | None, out: io.StringIO, err: io.StringIO
 ) -> Any:
-    """Parse with output caught; functions are called afterwards, with their own output."""
+    """Parse with output caught; of a function, the call that is still to be made, with its own output."""
     if dataclasses.is_dataclass(what):
         with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
             return tyro.cli(what, args=argv, prog=prog, description=description)
@@ -268,7 +317,7 @@ def _quiet_cli(
 
     with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
         tyro.cli(later, args=argv, prog=prog)
-    return what(*call["args"], **call["kwargs"])
+    return functools.partial(what, *call["args"], **call["kwargs"])
 
 
 def _one_line(text: str, prog: str) -> str:

@@ -21,7 +21,7 @@ from nolabel import methods, recipes
 from nolabel.core import Batch, Clock, Method, UserError
 from nolabel.core.fields import from_json, nearest, override, to_json
 from nolabel.core.random import fold, seed_all
-from nolabel.data import Data, open_data
+from nolabel.data import Data, give, open_data
 from nolabel.encoders import image_encoder
 from nolabel.engine import Settings
 from nolabel.engine.parallel import cores, started
@@ -35,6 +35,8 @@ class Options:
 
     data: str = "toyworld"
     """toyworld[:easy|std|hard], a folder of images, Parquet files, tar shards, .npz/.npy, a torchvision name, hf:owner/name"""
+    labels: str | None = None
+    """what methods that learn from labels may see: a number of them in all, or a CSV file of file,label; default: all"""
     encoder: str | None = None
     """tiny, tiny_tokens, or any timm name (resnet18, vit_small_patch16_224, ...)"""
     size: int | None = None
@@ -74,7 +76,7 @@ class Options:
     nonfinite: str = "stop"
     """stop at, or skip, steps whose loss or gradient is not finite"""
     evaluate: tuple[str, ...] = ("knn", "linear")
-    """protocols run at the end, of knn, linear, low-shot, fine-tune; empty for none"""
+    """protocols run at the end, of knn, linear, low-shot, fine-tune; empty for none. Classifiers are judged in any case"""
     report: bool = True
     """write report.html at the end"""
     quiet: bool = False
@@ -97,8 +99,14 @@ class Plan:
     cache: str = "auto"
     evaluate: tuple[str, ...] = ("knn", "linear")
     report: bool = True
+    labels: str | None = None
     about: dict[str, Any] = field(default_factory=dict)
     """command line, versions, git commit, machine, start: for the reader, not for the run"""
+
+    def __post_init__(self) -> None:
+        sizes = (self.size, self.fields.get("views", {}).get("size", self.size))
+        if min(sizes) < 1:
+            raise UserError(f"a side of {min(sizes)} pixels is too small; --size must be at least 1")
 
 
 @dataclass
@@ -124,7 +132,7 @@ def resolve(
     _check_choice("cache", options.cache, ("auto", "always", "never"))
     _check_choice("recipe", options.recipe, ("auto", *recipes.SETTINGS))
     for protocol in options.evaluate:
-        _check_choice("evaluate", protocol, ("knn", "linear", "low-shot", "fine-tune"))
+        _check_choice("evaluate", protocol, ("knn", "linear", "low-shot", "fine-tune", "classify"))
     if sum(x is not None for x in (options.epochs, options.minutes, options.steps)) > 1:
         raise UserError("give only one of --epochs, --minutes and --steps")
     override(kind(), changes)  # unknown fields fail before any data is touched
@@ -139,7 +147,11 @@ def resolve(
     if "views" not in fields and hasattr(kind.views, "size"):
         fields["views"] = _resized(kind.views, size)
     made = override(kind(**{k: from_json_if_dict(kind, k, v) for k, v in fields.items()}), changes)
-    views_size = getattr(made.views, "size", size)
+    labels = options.labels
+    if labels is not None and not labels.isdecimal():
+        labels = str(Path(labels).resolve())
+    _give_labels(made, data, labels, options.seed)
+    views_size = getattr(made.views, "test_size", None) or getattr(made.views, "size", None) or size
     length = {"epochs": options.epochs, "minutes": options.minutes, "steps": options.steps}
     if not any(length.values()):
         length = {"epochs": recipe.epochs, "minutes": recipe.minutes, "steps": None}
@@ -171,7 +183,7 @@ def resolve(
     _check_encoder(method, encoder)
     plan = Plan(
         method, to_json(made), options.data, encoder, views_size, setting, settings,
-        options.device, options.cache, options.evaluate, options.report, about(),
+        options.device, options.cache, options.evaluate, options.report, labels, about(),
     )  # fmt: skip
     return plan, data
 
@@ -186,6 +198,7 @@ def build(
     data = data or open_data(plan.data, size=plan.size, cache=plan.cache, progress=progress)
     kind = methods.load(plan.method)
     method: Method = from_json(kind, plan.fields)
+    _give_labels(method, data, plan.labels, plan.settings.seed)
 
     def fresh() -> nn.Module:
         seed_all(fold(plan.settings.seed, 7))
@@ -229,7 +242,7 @@ def read(path: Path) -> Plan:
 
     try:
         return from_json(Plan, json.loads(path.read_text()))  # type: ignore[no-any-return]
-    except (OSError, ValueError, TypeError) as error:
+    except (OSError, ValueError, TypeError, RecursionError, UserError) as error:
         raise UserError(f"{path} is no settings file of a run ({error}); name the folder of a run") from error
 
 
@@ -260,10 +273,18 @@ def about() -> dict[str, Any]:
         "git": git(),
         "machine": {
             "system": platform.platform(),
+            "cpu": _cpu(),
             "threads": torch.get_num_threads(),
             "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
         },
     }
+
+
+def _cpu() -> str:
+    """The model of the processor."""
+    info = Path("/proc/cpuinfo")
+    lines = info.read_text().splitlines() if info.exists() else []
+    return next((x.split(":")[1].strip() for x in lines if x.startswith("model name")), platform.processor())
 
 
 def from_json_if_dict(kind: type, name: str, value: Any) -> Any:
@@ -282,6 +303,14 @@ def _recipe(method: str, options: Options, size: int, large: bool) -> tuple[str,
     if found is None:
         raise UserError(f"{method} has no recipe '{setting}'")
     return setting, found
+
+
+def _give_labels(method: Method, data: Data, labels: str | None, seed: int) -> None:
+    """Choose the labels that the method may see, if it wants any."""
+    if method.labelled > 0:
+        give(data, labels, seed)
+    elif labels is not None:
+        raise UserError(f"{methods.name_of(method)} learns from no labels; leave --labels out")
 
 
 def _resized(views: Any, size: int) -> Any:

@@ -1,28 +1,30 @@
 """What runs on every rank: each method on its part of one global batch, then a few steps of the engine."""
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext
-from functools import partial
+import inspect
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
+import pytest
 import torch
 import torch.distributed as dist
-from torch import Tensor, nn
+from torch import nn
 
 from nolabel import methods
-from nolabel.core import Clock
+from nolabel.core import Clock, labelled_rows
 from nolabel.core.dist import gather
 from nolabel.core.random import generator, seed_all
-from tests.support import DRAWS_PER_SAMPLE, Access, Feed, Noise, build
+from tests.support import Access, Feed, Noise, build, mask_makers
 
 BATCH = 16
 
 
 def without_batch_norm(net: nn.Module) -> nn.Module:
-    """Batch norms become the identity: their statistics are those of the rank, by design, and would hide the rest."""
+    """Batch norms become the identity: their statistics are those of the rank, by design, and would hide the rest.
+
+    Dropout, too: its draws are those of the rank.
+    """
     for name, child in net.named_children():
-        if isinstance(child, nn.modules.batchnorm._BatchNorm):
+        if isinstance(child, nn.modules.batchnorm._BatchNorm | nn.Dropout):
             setattr(net, name, nn.Identity())
         else:
             without_batch_norm(child)
@@ -30,34 +32,79 @@ def without_batch_norm(net: nn.Module) -> nn.Module:
 
 
 @contextmanager
-def dealt(rank: int, world: int) -> Iterator[None]:
-    """Draws for each sample are made for the global batch and dealt out: a sample has the same on any number of ranks."""
-    real = {name: getattr(torch, name) for name in ("rand", "randn", "randint")}
-    each = BATCH // world
+def shared_draws(rank: int, world: int, known: int):
+    """What torch draws for each sample is drawn for the global batch and dealt out, so that a sample has the same mask
+    or noise on any number of ranks. Draws for other things than samples are alike on all ranks anyway.
+    """
+    rows = {BATCH // world, known // world, (BATCH - known) // world} - {0}
+    real = {name: getattr(torch, name) for name in ("rand", "randn", "randint", "rand_like", "randn_like")}
 
-    def deal(draw: Callable[..., Tensor], *args: Any, **kwargs: Any) -> Tensor:
-        *limits, size = args if isinstance(args[-1], tuple | torch.Size) else (args,)
-        if len(size) == 0 or size[0] % each:
-            return draw(*limits, size, **kwargs)
-        views = size[0] // each
-        everyone = draw(*limits, (views * BATCH, *size[1:]), **kwargs)
-        return everyone.unflatten(0, (views, world, each))[:, rank].flatten(0, 1)
+    def dealt(draw):
+        def of_rank(*args, **options):
+            *before, shape = args if isinstance(args[-1], tuple | list) else ((), args)
+            if options.get("generator") is None and shape and shape[0] in rows:
+                whole = draw(*[x for x in before if x != ()], (shape[0] * world, *shape[1:]), **options)
+                return whole.chunk(world)[rank]
+            return draw(*args, **options)
 
-    for name, draw in real.items():
-        setattr(torch, name, partial(deal, draw))
-    yield
-    for name, draw in real.items():
-        setattr(torch, name, draw)
+        return of_rank
+
+    def like(draw):
+        return lambda x, **options: dealt(draw)(tuple(x.shape), dtype=x.dtype, device=x.device, **options)
+
+    for name in ("rand", "randn", "randint"):
+        setattr(torch, name, dealt(real[name]))
+    torch.rand_like, torch.randn_like = like(real["rand"]), like(real["randn"])
+    try:
+        yield
+    finally:
+        for name, draw in real.items():
+            setattr(torch, name, draw)
 
 
-def part_of(views: dict, rank: int, world: int) -> dict:
-    """The rows of one rank; crops of one size are stacked before the batch axis."""
+PARTS = 4
+"""masks are drawn for this many parts of the global batch: as many as there are ranks at most"""
+
+
+@contextmanager
+def shared_masks(name: str, rank: int, world: int):
+    """Masks are drawn for parts of the global batch and dealt out: a sample has the same on any number of ranks."""
+    module, calls, mine = (
+        inspect.getmodule(methods.load(name).forward),
+        [0],
+        range(PARTS * rank // world, PARTS * (rank + 1) // world),
+    )
+
+    def dealt(make):
+        def draw(*args, **kwargs):
+            given = inspect.signature(make).bind(*args, **kwargs).arguments
+            calls[0] += 1
+            parts = []
+            for part in mine:
+                rng = generator(1000 * calls[0] + part)
+                parts.append(make(**{**given, "batch": given["batch"] // len(mine), "rng": rng}))
+            if isinstance(parts[0], torch.Tensor):
+                return torch.cat(parts)
+            return tuple(torch.cat(pieces) for pieces in zip(*parts))
+
+        return draw
+
+    with pytest.MonkeyPatch.context() as patch:
+        for key, make in mask_makers(name).items():
+            patch.setattr(module, key, dealt(make))
+        yield
+
+
+def part_of(batch: dict, rank: int, world: int, labelled: float = 0.0) -> dict:
+    """The rows of one rank, its part of those with a label first; crops of one size are stacked before the batch axis."""
+    known = labelled_rows(labelled, BATCH)
 
     def cut(x):
         axis = 0 if len(x) == BATCH else 1
-        return x.chunk(world, axis)[rank]
+        kinds = x.split((known, BATCH - known), axis)
+        return torch.cat([kind.chunk(world, axis)[rank] for kind in kinds if kind.shape[axis]], axis)
 
-    return {k: cut(v) for k, v in views.items()}
+    return {k: cut(v) for k, v in batch.items()}
 
 
 def one_step(name: str, rank: int = 0, world: int = 1) -> dict:
@@ -70,14 +117,14 @@ def one_step(name: str, rank: int = 0, world: int = 1) -> dict:
     method.begin_epoch(t, Access(noise, method.views.plain))
     method.train()
     with torch.no_grad():
-        views = part_of(method.views(noise.at(0, 0), generator(4)), rank, world)
+        views = part_of(method.views(noise.at(0, 0), generator(4)), rank, world, method.labelled)
     groups = {id(p) for ps in method.groups(t).values() for p in ps}
     total = 0.0
     for turn in method.turns:
         for p in method.parameters():
             p.requires_grad_(id(p) in groups)
         seed_all(9)
-        with dealt(rank, world) if name in DRAWS_PER_SAMPLE else nullcontext():
+        with shared_draws(rank, world, labelled_rows(method.labelled, BATCH)), shared_masks(name, rank, world):
             loss, _ = method(views, Clock(5, 50, noise.epoch_steps, 0, turn))
         loss.backward()
         total = total + loss.detach()
@@ -102,7 +149,7 @@ def few_steps(name: str, rank: int, world: int) -> float:
 
     class Part(Feed):
         def __next__(self):
-            return {k: v.chunk(world)[rank] for k, v in super().__next__().items()}
+            return part_of(super().__next__(), rank, world, method.labelled)
 
     settings = Settings(steps=3, batch=BATCH, precision="fp32", log_every=2)
     run = Run(
@@ -117,10 +164,10 @@ def few_steps(name: str, rank: int, world: int) -> float:
     return worst
 
 
-def worker(rank: int, world: int, folder: str) -> None:
+def worker(rank: int, world: int, folder: str, names: list[str]) -> None:
     torch.set_num_threads(1)
     dist.init_process_group("gloo", init_method=f"file://{folder}/meet", rank=rank, world_size=world)
-    for name in methods.names():
+    for name in names:
         result: dict = {}
         try:
             result = {"step": one_step(name, rank, world), "worst": few_steps(name, rank, world)}

@@ -11,9 +11,23 @@ from torch import Tensor
 
 from nolabel.core.dist import rank, world
 from nolabel.losses.cluster import sinkhorn, swap
-from nolabel.losses.contrastive import clip, info_nce, info_nce_batch, margin_pair, nt_xent, sup_con, triplet
+from nolabel.losses.contrastive import (
+    clip,
+    info_nce,
+    info_nce_batch,
+    info_nce_places,
+    margin_batch,
+    margin_pair,
+    nce,
+    nt_xent,
+    sup_con,
+    triplet,
+    triplet_batch,
+)
 from nolabel.losses.distill import cross_entropy_soft, distill, kl, koleo, negative_cosine
+from nolabel.losses.information import mutual_information, place_scores
 from nolabel.losses.redundancy import barlow_twins, directions, sigreg, vicreg
+from nolabel.networks.batchnorm import shuffled
 from nolabel.networks.memory import MemoryBank, Queue
 
 WORLD, N = 2, 8
@@ -41,6 +55,17 @@ LOSSES: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
     "sup_con": lambda a, b: sup_con(a, local(LABELS), 0.2),
     "margin_pair": lambda a, b: margin_pair(a, b, local(LABELS) == 4, 3.0)[0],
     "triplet": lambda a, b: triplet(a, b, b.flip(1))[0],
+    "nce": lambda a, b: nce(a, b, KEYS, 0.2, 1.3)[0],
+    "sup_con_inside": lambda a, b: sup_con(a, local(LABELS), 0.2, inside=True),
+    "margin_batch": lambda a, b: margin_batch(a, b, 3.0)[0],
+    **{f"triplet_{m}": (lambda a, b, m=m: triplet_batch(a, b, 1.0, m)[0]) for m in ("semi", "hardest", "all")},
+    **{
+        f"information_{bound}": (
+            lambda a, b, bound=bound: mutual_information(place_scores(a, torch.stack((b, a * b), 1)), bound)[0]
+        )
+        for bound in ("jsd", "dv", "nce")
+    },
+    "info_nce_places": lambda a, b: info_nce_places(a, b, torch.arange(len(a)))[0],
     "negative_cosine": negative_cosine,
     "cross_entropy_soft": lambda a, b: cross_entropy_soft(a, b.softmax(-1)),
     "distill": lambda a, b: distill([a, b, a + b], [b.softmax(-1), a.softmax(-1)], 0.5),
@@ -74,7 +99,9 @@ def look() -> dict[str, Tensor]:
         queue.enqueue(local(draw(N, 4, seed=step)))
         order = torch.randperm(12, generator=torch.Generator().manual_seed(step))[:N]
         bank.update(local(order), local(draw(N, 4, seed=step)))
-    return found | {"queue": queue.ordered(), "bank": bank.rows}
+    torch.manual_seed(rank())  # rank 0's permutation is that of all
+    mixed = shuffled(lambda x: x + rank(), local(draw(N, 4, seed=5)))
+    return found | {"queue": queue.ordered(), "bank": bank.rows, "shuffled": mixed}
 
 
 def work(process: int, folder: str) -> None:
@@ -103,6 +130,14 @@ def test_two_ranks_are_one(name: str, found: tuple[dict[str, Tensor], list[dict[
 def test_codes_of_two_ranks_are_those_of_one(found: tuple[dict[str, Tensor], list[dict[str, Tensor]]]) -> None:
     one, two = found
     torch.testing.assert_close(torch.cat([r["sinkhorn"] for r in two]), one["sinkhorn"])
+
+
+def test_shuffled_samples_come_home(found: tuple[dict[str, Tensor], list[dict[str, Tensor]]]) -> None:
+    one, two = found
+    went = torch.cat([r["shuffled"] for r in two]) - one["shuffled"]  # the rank that a sample was encoded on
+    torch.testing.assert_close(went, went.round())
+    assert went[:, 0].sum() == N // 2 and torch.equal(went, went[:, :1].expand(-1, 4))
+    assert not torch.equal(went[: N // 2, 0], torch.zeros(N // 2, dtype=torch.double))  # some went abroad
 
 
 @pytest.mark.parametrize("name", ["queue", "bank"])

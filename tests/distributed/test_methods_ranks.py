@@ -6,12 +6,16 @@ import torch
 from nolabel import methods
 from tests.distributed.ranks import one_step, worker
 
+pytestmark = pytest.mark.xdist_group("ranks")  # processes are started once for all methods
+
 
 @pytest.fixture(scope="module", params=[2, 4])
 def many(request, tmp_path_factory):
-    """All methods on N processes, started once."""
+    """All chosen methods on N processes, started once."""
+    here = [item for item in request.session.items if item.fspath == request.node.fspath]
+    chosen = sorted({item.callspec.params["name"] for item in here})
     folder = tmp_path_factory.mktemp(f"ranks{request.param}")
-    torch.multiprocessing.spawn(worker, (request.param, str(folder)), nprocs=request.param)
+    torch.multiprocessing.spawn(worker, (request.param, str(folder), chosen), nprocs=request.param)
     return folder
 
 

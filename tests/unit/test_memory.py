@@ -78,7 +78,7 @@ def test_the_bank_moves_the_rows_of_the_batch_only() -> None:
     copy = bank(torch.tensor([1, 2]))
     copy.zero_()
     torch.testing.assert_close(bank.rows.norm(dim=1), torch.ones(10))
-    assert set(bank.state_dict()) == {"rows"}
+    assert set(bank.state_dict()) == {"rows", "mean_exp"}
 
 
 def test_other_rows_are_uniform_and_never_the_own() -> None:

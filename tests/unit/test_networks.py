@@ -262,3 +262,21 @@ def test_decoder_trains_everything(decoder):
     assert decoder.mask_token.grad.any()
     assert all(p.grad is not None for p in decoder.parameters())
     assert "positions" not in decoder.state_dict() and torch.equal(copy.deepcopy(decoder).positions, decoder.positions)
+
+
+@pytest.mark.parametrize("causal", [False, True])
+def test_attention_is_the_same_fused_and_plain(causal):
+    from nolabel.engine.precision import attention_for
+    from nolabel.networks.transformer import Transformer
+
+    torch.manual_seed(0)
+    net, x = Transformer(24, 2, 3), torch.randn(2, 7, 24)
+    visible = torch.ones(7, 7, dtype=torch.bool).tril() if causal else None
+    plain = attention_for(net, torch.device("cpu"))(x, visible)
+    assert not any(block.attn.fused_attn for block in net.blocks)
+    fused = attention_for(net, torch.device("meta"))(x, visible)
+    assert all(block.attn.fused_attn for block in net.blocks)
+    torch.testing.assert_close(plain, fused, rtol=1e-4, atol=1e-5)
+    if causal:
+        changed = net(torch.cat((x[:, :4], torch.randn(2, 3, 24)), 1), visible)
+        torch.testing.assert_close(changed[:, :4], fused[:, :4], rtol=1e-4, atol=1e-5)

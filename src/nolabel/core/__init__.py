@@ -2,7 +2,18 @@
 
 from nolabel.core.clock import Clock
 from nolabel.core.method import Method, Preset
-from nolabel.core.types import Batch, DataInfo, Encoder, Logs, Optim, Source, TokenEncoder, UserError, ViewMaker
+from nolabel.core.types import (
+    Batch,
+    DataInfo,
+    Encoder,
+    Logs,
+    Optim,
+    Source,
+    TokenEncoder,
+    UserError,
+    ViewMaker,
+    labelled_rows,
+)
 
 __all__ = [
     "Batch",
@@ -17,4 +28,5 @@ __all__ = [
     "TokenEncoder",
     "UserError",
     "ViewMaker",
+    "labelled_rows",
 ]

@@ -72,6 +72,21 @@ def mean_over_ranks(x: Tensor) -> Tensor:
     return sum_over_ranks(x) / world() if world() > 1 else x
 
 
+def own_rows(count: int) -> slice:
+    """The part of `count` rows that this rank works on: equal parts in rank order, the last ones shorter."""
+    each = -(-count // world())
+    return slice(min(count, rank() * each), min(count, (rank() + 1) * each))
+
+
+def join_rows(part: Tensor, count: int) -> Tensor:
+    """The `own_rows` of all ranks put together, without gradient: (own, ...) -> (count, ...), alike on all ranks."""
+    if world() == 1:
+        return part
+    full = part.new_zeros(-(-count // world()), *part.shape[1:])
+    full[: len(part)] = part
+    return gather(full)[:count]
+
+
 def share(value: Any) -> Any:
     """Rank 0's value of a small picklable object, on every rank."""
     if world() == 1:

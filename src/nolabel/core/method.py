@@ -24,7 +24,7 @@ class Method(nn.Module):
     stages: ClassVar[int] = 1
     """restarts of clock and optimisers (greedy layers, self-training rounds); may be a property of the fields"""
     labelled: ClassVar[float] = 0.0
-    """share of every batch that carries labels, its first rows; may be a property of the fields"""
+    """share of every batch that carries labels, its first rows (see `labelled_rows`); may be a property of the fields"""
     views: ViewMaker
     optim: Optim = Optim()
 
@@ -69,6 +69,10 @@ class Method(nn.Module):
     def show(self, views: Batch, t: Clock) -> dict[str, Tensor]:
         """Pictures for the report: named rows of images (B, C, H, W) as the views made them, e.g. reconstructions."""
         return {}
+
+    def predict(self, x: Tensor) -> Tensor | None:
+        """Logits (B, classes) of plain views, where the method trains a classifier; its average where that is better."""
+        return None
 
     def kept(self) -> nn.Module:
         """What is evaluated, exported and handed on: the encoder, or the teacher where the paper keeps it.

@@ -1,6 +1,7 @@
 """Counted randomness: every draw is a function of (run seed, stage, step, rank), so resuming needs no generator state."""
 
 import torch
+from torch import Tensor
 
 _MASK = 2**64 - 1
 
@@ -29,3 +30,14 @@ def seed_all(seed: int) -> None:
     torch.default_generator.manual_seed(seed)
     if torch.cuda.is_initialized():
         torch.cuda.default_generators[torch.cuda.current_device()].manual_seed(seed)
+
+
+def deal(index_B: Tensor, step: int, hands: int) -> Tensor:
+    """A number below `hands` for each sample (B,), a pure function of its row in the data and of the step.
+
+    Drawn by hashing (the mixer of fold), so that a sample gets the same on any number of ranks.
+    """
+    x_B = (index_B + fold(0, step) // 2) * -0x61C8864680B583EB  # 0x9E3779B97F4A7C15 as int64, which wraps
+    x_B = (x_B ^ (x_B >> 30)) * -0x40A7B892E31B1A47
+    x_B = (x_B ^ (x_B >> 27)) * -0x6B2FB644ECCEEE15
+    return (x_B ^ (x_B >> 31)) % hands

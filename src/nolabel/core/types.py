@@ -46,7 +46,7 @@ class Optim:
     """What a paper trained with. The optimisers themselves come from torch and timm."""
 
     name: str = "adamw"
-    """adamw, sgd or lars, or any optimiser that timm can create"""
+    """adamw, sgd, lars or muon, or any other optimiser that timm can create"""
     lr: float = 1e-3
     """peak learning rate; per 256 samples of global batch where `scaled`"""
     weight_decay: float = 0.05
@@ -54,7 +54,7 @@ class Optim:
     final_weight_decay: float | None = None
     """last value of a cosine from `weight_decay`; None keeps it constant"""
     momentum: float = 0.9
-    """of SGD and LARS"""
+    """of SGD, LARS and Muon"""
     nesterov: bool = False
     trust: float = 0.001
     """trust coefficient of LARS"""
@@ -139,3 +139,8 @@ class Source(Protocol):
     def at(self, seed: int, step: int) -> Batch:
         """The rows of this rank at one step, on the host: stored tensors plus `index` (B,), their row numbers."""
         ...
+
+
+def labelled_rows(share: float, batch: int) -> int:
+    """How many rows of a batch carry labels, its first ones: `share` of them, at least one where there is a share."""
+    return max(1, round(share * batch)) if share > 0 else 0

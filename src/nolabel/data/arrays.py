@@ -1,5 +1,7 @@
 """Arrays in .npz and .npy files. Never unpickled: object arrays are refused."""
 
+import math
+import os
 import re
 import zipfile
 from pathlib import Path
@@ -53,11 +55,27 @@ def _load(file: Path) -> NDArray | dict[str, NDArray]:
     try:
         if file.suffix == ".npy":
             return np.load(file, mmap_mode="r", allow_pickle=False)
+        with zipfile.ZipFile(file) as archive:
+            size = sum(member.file_size for member in archive.infolist())
+        if size > _memory():
+            raise UserError(
+                f"{file} unpacks to {size / 2**30:,.0f} GiB, more than the memory; save .npy or Parquet files"
+            )
         with np.load(file, allow_pickle=False) as members:
-            return {key: members[key] for key in members.files}
-    except (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile) as error:
+            return {key: array for key in members.files if isinstance(array := members[key], np.ndarray)}
+    except UserError:
+        raise
+    except Exception as error:  # a damaged archive can raise anything
         hint = "save plain arrays, not objects" if "pickle" in str(error) else "is it complete?"
         raise UserError(f"cannot read {file}: {' '.join(str(error).split())[:150]}; {hint}") from None
+
+
+def _memory() -> float:
+    """Bytes of memory of this machine; infinite where the system does not tell."""
+    try:
+        return float(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"))
+    except (AttributeError, ValueError, OSError):
+        return math.inf
 
 
 def _label(listing: Listing, label: NDArray | None, classes: tuple[str, ...], file: Path) -> None:

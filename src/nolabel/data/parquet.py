@@ -6,7 +6,8 @@ import re
 import threading
 from bisect import bisect_right
 from collections import OrderedDict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -52,7 +53,7 @@ def _listing(files: list[Path]) -> Listing:
             classes += [name for name in own if name not in classes]
             if label not in schema.names:
                 raise UserError(f"{file} has no column '{label}', which {files[0]} has; open them apart")
-            part = pq.read_table(file, columns=[label]).column(label).to_pylist()
+            part = _values(file, label)
             # By name where there are names, so that files that number their classes differently go together.
             values += [own[v] if own and v is not None and 0 <= v < len(own) else None if own else v for v in part]
         listing.labels, listing.classes = number(values, classes)
@@ -60,9 +61,21 @@ def _listing(files: list[Path]) -> Listing:
 
 
 def _meta(file: Path) -> pq.FileMetaData:
-    try:
+    with _named(file):
         return pq.read_metadata(file)
-    except (OSError, pa.ArrowException) as error:
+
+
+def _values(file: Path, column: str) -> list[Any]:
+    with _named(file):
+        return pq.read_table(file, columns=[column]).column(column).to_pylist()  # type: ignore[no-any-return]
+
+
+@contextmanager
+def _named(file: Path) -> Iterator[None]:
+    """What Arrow says of a damaged file, in one line with its name."""
+    try:
+        yield
+    except (OSError, ValueError, OverflowError, pa.ArrowException) as error:
         short = " ".join(str(error).split())[:150]
         raise UserError(f"cannot read {file} as Parquet: {short}; is it complete?") from None
 
@@ -177,8 +190,9 @@ class ParquetStore:
 
     def _size(self, file: int, group: int) -> int:
         meta = self.metas[file].row_group(group)
-        columns = (meta.column(i) for i in range(meta.num_columns))
-        return sum(c.total_uncompressed_size for c in columns if c.path_in_schema.split(".")[0] == self.column)
+        with _named(self.files[file]):
+            columns = [meta.column(i) for i in range(meta.num_columns)]
+            return sum(c.total_uncompressed_size for c in columns if c.path_in_schema.split(".")[0] == self.column)
 
     def _load(self, number: int) -> None:
         file, group = self.groups[number]

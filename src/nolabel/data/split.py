@@ -23,7 +23,10 @@ class Blocks(NamedTuple):
 
 @dataclass
 class Split:
-    """Samples by row number: `columns` always has "image" (uint8, H, W, C) and, with labels, "label" (int64)."""
+    """Samples by row number: `columns` always has "image" (uint8, H, W, C) and, with labels, "label" (int64).
+
+    Where training may see labels, "given" (int64) are these (see `labels.give`).
+    """
 
     name: str
     columns: dict[str, Column]
@@ -119,7 +122,9 @@ class Data:
     def info(self) -> DataInfo:
         """What methods may know: number, classes and shapes of the training samples."""
         train = self.splits["train"]
-        return DataInfo(len(train), train.classes, {k: v for k, v in train.shapes.items() if k != "label"})
+        return DataInfo(
+            len(train), train.classes, {k: v for k, v in train.shapes.items() if k not in ("label", "given")}
+        )
 
 
 def printable(name: str) -> str:

@@ -11,6 +11,7 @@ from torch import nn
 
 from nolabel.core import UserError
 from nolabel.encoders.image import image_encoder, timm_state_dict
+from nolabel.encoders.wrapped import wrap
 
 
 def save_encoder(encoder: nn.Module, path: Path, card: dict[str, Any]) -> None:
@@ -20,14 +21,22 @@ def save_encoder(encoder: nn.Module, path: Path, card: dict[str, Any]) -> None:
     `timm.create_model(**arguments)`, then the line `then` where there is one, then `load_state_dict`.
     """
     state = {k: v.detach().cpu().contiguous() for k, v in encoder.state_dict().items()}
+    if (wrapped := getattr(encoder, "wrapped", None)) is not None:
+        card = {**card, "wrapped": wrapped}
+    if hasattr(encoder, "pool"):
+        card = {**card, "pool": encoder.pool}
     if (theirs := timm_state_dict(encoder)) is not None:
         state = {k: v.cpu() for k, v in theirs[0].items()}
         card = {**card, "timm": {"arguments": theirs[1], "then": getattr(encoder, "timm_note", "")}}
     temporary = path.with_name(f".{path.name}.tmp")
-    if path.suffix == ".safetensors":
-        save_file(state, temporary, metadata={"card": json.dumps(card)})
-    else:
-        torch.save(state, temporary)
+    try:
+        if path.suffix == ".safetensors":
+            save_file(state, temporary, metadata={"card": json.dumps(card)})
+        else:
+            torch.save(state, temporary)
+    except (SafetensorError, RuntimeError) as error:  # what they make of a full disk
+        temporary.unlink(missing_ok=True)
+        raise UserError(f"cannot write {path}: {str(error).splitlines()[0]}; free some space") from error
     temporary.replace(path)
     path.with_suffix(".json").write_text(json.dumps(card, indent=1))
 
@@ -40,9 +49,17 @@ def load_encoder(path: Path) -> nn.Module:
     except (OSError, ValueError, SafetensorError) as error:
         hint = f"finish the run with 'nolabel resume {path.parent}'"
         raise UserError(f"{path} holds no encoder ({str(error).splitlines()[0]}); {hint}") from error
-    encoder = image_encoder(**{k: card[k] for k in ("name", "size", "channels", "patch", "pool", "stem") if k in card})
-    net: Any = encoder.net if "timm" in card else encoder
-    net.load_state_dict(state)
+    try:
+        encoder = image_encoder(**{k: card[k] for k in ("name", "size", "channels", "patch", "stem") if k in card})
+        if "wrapped" in card:
+            encoder = wrap(encoder, **card["wrapped"])
+        net: Any = encoder.net if "timm" in card else encoder
+        if "pool" in card:  # a method may have chosen it
+            encoder.pool = card["pool"]
+        net.load_state_dict(state)
+    except (TypeError, ValueError, AttributeError, RuntimeError) as error:
+        first = str(error).splitlines()[0]
+        raise UserError(f"{path.with_suffix('.json')} does not describe the encoder in {path.name}: {first}") from error
     return encoder.eval()
 
 

@@ -15,13 +15,14 @@ from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 
 from nolabel.core import UserError
+from nolabel.encoders.dense import Dense
 from nolabel.encoders.tiny import TinyConv, tiny_tokens
 from nolabel.encoders.vit import ViTEncoder
 from nolabel.encoders.weights import load_weights, timm_state_dict
 
 __all__ = ["ConvEncoder", "image_encoder", "timm_state_dict"]
 
-OURS: dict[str, Callable[..., nn.Module]] = {"tiny": TinyConv, "tiny_tokens": tiny_tokens}
+OURS: dict[str, Callable[..., nn.Module]] = {"tiny": TinyConv, "tiny_tokens": tiny_tokens, "dense": Dense}
 
 Pool = Literal["cls", "mean"]
 Stem = Literal["auto", "imagenet", "small"]
@@ -43,6 +44,18 @@ class ConvEncoder(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         return self.net(x)
 
+    @property
+    def map_dims(self) -> tuple[int, ...]:
+        """Channels of each of `maps`."""
+        if not hasattr(self.net, "forward_intermediates"):
+            raise UserError(f"{type(self.net).__name__} gives no feature maps; take a ResNet, a ViT or tiny")
+        return tuple(info["num_chs"] for info in self.net.feature_info)
+
+    def maps(self, x: Tensor) -> tuple[Tensor, list[Tensor]]:
+        """Features (B, D) and maps (B, map_dims[k], h, w) after the stem and each stage, fine to coarse."""
+        last, found = self.net.forward_intermediates(x)
+        return self.net.forward_head(last, pre_logits=True), found
+
 
 def image_encoder(
     name: str,
@@ -58,7 +71,7 @@ def image_encoder(
 ) -> nn.Module:
     """The encoder `name` for images (B, channels, size, size) -> (B, encoder.dim), initialised at random.
 
-    name        tiny, tiny_tokens or a network of timm; a ViT comes as a `ViTEncoder`, which is a TokenEncoder
+    name        tiny, tiny_tokens, dense or a network of timm; a ViT comes as a `ViTEncoder`, which is a TokenEncoder
     pretrained  load timm's weights, from its cache or the network
     init        a file of weights to start from, safetensors or torch state dict; see `load_weights`
     patch       side of a ViT's patches in px; by default its own, and size / 8 for images of up to 64 px

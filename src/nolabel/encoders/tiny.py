@@ -44,6 +44,7 @@ class TinyConv(nn.Module):
         if size < 16:
             raise UserError(f"the encoder tiny needs images of at least 16 px, not {size}")
         self.size, self.channels, self.dim = size, channels, widths[-1]
+        self.map_dims = widths
         self.stem = nn.Conv2d(channels, stem, 3, 1, 1, bias=False)
         self.stages = nn.Sequential(*(Residual(a, b) for a, b in pairwise((stem, *widths))))
         self.norm = nn.BatchNorm2d(self.dim)
@@ -53,6 +54,15 @@ class TinyConv(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         return F.relu(self.norm(self.stages(self.stem(x))), inplace=True).mean((2, 3))
+
+    def maps(self, x: Tensor) -> tuple[Tensor, list[Tensor]]:
+        """Features (B, D) and what they are made of: maps (B, map_dims[k], h, w) after each block, fine to coarse."""
+        x, found = self.stem(x), []
+        for stage in self.stages:
+            x = stage(x)
+            found.append(x)
+        found[-1] = F.relu(self.norm(x))
+        return found[-1].mean((2, 3)), found
 
 
 def tiny_tokens(size: int = 32, channels: int = 3) -> ViTEncoder:

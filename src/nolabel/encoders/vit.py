@@ -32,6 +32,7 @@ class ViTEncoder(nn.Module):
         self.grid: tuple[int, int] = net.patch_embed.grid_size
         self.length = math.prod(self.grid)
         self.patch_dim = self.patch**2 * self.channels
+        self.map_dims: tuple[int, ...] = (self.dim, self.dim)
         self.timm_arguments: dict[str, Any] | None = None
         """with which `timm.create_model` builds `net`, None where timm does not have it"""
 
@@ -68,6 +69,14 @@ class ViTEncoder(nn.Module):
         """Images (B, C, side, side) -> features (B, D): the summary token, or the mean of the patches."""
         h_BLD = self.encode(self.embed(x))
         return h_BLD[:, 0] if self.pool == "cls" else h_BLD[:, 1:].mean(1)
+
+    def maps(self, x: Tensor) -> tuple[Tensor, list[Tensor]]:
+        """Features (B, D) and two maps (B, D, h, w): the embedded patches, which know only themselves, and the last."""
+        first_BLD = self.embed(x)
+        last_BSD = self.encode(first_BLD)
+        side = x.shape[2] // self.patch
+        maps = [t_BLD.mT.unflatten(2, (side, -1)) for t_BLD in (first_BLD, last_BSD[:, 1:])]
+        return last_BSD[:, 0] if self.pool == "cls" else last_BSD[:, 1:].mean(1), maps
 
     @torch.no_grad()
     def attention(self, x: Tensor) -> Tensor:

@@ -31,6 +31,8 @@ def timm_state_dict(encoder: nn.Module) -> tuple[dict[str, Tensor], dict[str, An
     if arguments is None:
         return None
     net: Any = encoder.net
+    if getattr(encoder, "pool", "cls") == "mean":  # chosen after it was built, by a method
+        arguments = {**arguments, "global_pool": "avg", "fc_norm": False}
     return {name: tensor.detach().contiguous() for name, tensor in net.state_dict().items()}, dict(arguments)
 
 

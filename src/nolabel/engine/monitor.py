@@ -38,8 +38,12 @@ class Monitor(Observer):
         self.free_at = 0.0
 
     def features(self, run: "Run") -> Tensor:
-        """Features (N, D) in float32 of the module that the method keeps; every module's mode is as before after it."""
+        """Features (N, D) in float32 of the module that the method keeps, the first one where it keeps several.
+
+        Every module's mode is as before after it.
+        """
         net = run.method.kept()
+        net = next(iter(net.values())) if isinstance(net, nn.ModuleDict) else net
         with frozen(net), torch.autocast(run.device.type, run.autocast, enabled=run.autocast is not None):
             return torch.cat([net(x.to(run.device)).float() for x in self.inputs.split(256)])
 

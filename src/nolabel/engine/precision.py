@@ -2,11 +2,14 @@
 
 import ctypes
 import sys
+from typing import TypeVar
 
 import torch
 from torch import nn
 
 from nolabel.core import UserError
+
+Net = TypeVar("Net", bound=nn.Module)
 
 
 def autocast_dtype(device: torch.device, precision: str) -> torch.dtype | None:
@@ -26,6 +29,18 @@ def autocast_dtype(device: torch.device, precision: str) -> torch.dtype | None:
 def channels_last(net: nn.Module) -> nn.Module:
     """Lay the weights of 2-D convolutions out channels-last, in place."""
     return net.to(memory_format=torch.channels_last)
+
+
+def attention_for(net: Net, device: torch.device) -> Net:
+    """Let timm's attention be fused on accelerators and plain products on CPUs, in place.
+
+    The backward of the fused CPU kernel takes longer than all the rest of a small MAE step: 8 steps of 256 images of 64
+    tokens took 1.43 s each with it and 0.73 s without (bfloat16, one core).
+    """
+    for module in net.modules():
+        if isinstance(getattr(module, "fused_attn", None), bool):
+            module.fused_attn = device.type != "cpu"  # type: ignore[assignment]
+    return net
 
 
 def keep_freed_memory() -> None:

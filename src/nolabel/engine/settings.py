@@ -1,6 +1,12 @@
 """How long, how large, how exact: what a run needs to know besides method and data."""
 
+import math
 from dataclasses import dataclass
+
+from nolabel.core import UserError
+from nolabel.core.fields import nearest
+
+CHOICES = {"precision": ("auto", "bf16", "fp32"), "nonfinite": ("stop", "skip")}
 
 
 @dataclass(frozen=True)
@@ -30,3 +36,17 @@ class Settings:
     """number of checkpoints that stay"""
     nonfinite: str = "stop"
     """stop at a loss or gradient that is NaN or infinite, or skip the step"""
+
+    def __post_init__(self) -> None:
+        for name in ("batch", "accumulate", "processes", "log_every", "keep"):
+            if getattr(self, name) < 1:
+                raise UserError(f"--{name.replace('_', '-')} must be at least 1, not {getattr(self, name)}")
+        for name in ("epochs", "minutes", "steps"):
+            length = getattr(self, name)
+            if length is not None and not 0 < length < math.inf:
+                raise UserError(f"--{name} must be above 0 and finite, not {length}")
+        if not self.checkpoint_minutes >= 0:
+            raise UserError(f"--checkpoint-minutes must be 0 or more, not {self.checkpoint_minutes}")
+        for name, known in CHOICES.items():
+            if getattr(self, name) not in known:
+                raise UserError(f"unknown --{name} '{getattr(self, name)}'{nearest(str(getattr(self, name)), known)}")

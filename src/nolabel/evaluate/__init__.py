@@ -1,5 +1,6 @@
 """Protocols that judge a frozen encoder: one file each, none of which knows how it was trained."""
 
+from nolabel.evaluate.classify import Classifier, Classify
 from nolabel.evaluate.features import EvalData, Features, extract
 from nolabel.evaluate.finetune import FineTune
 from nolabel.evaluate.judge import Evaluator, Judgement, judge
@@ -10,6 +11,8 @@ from nolabel.evaluate.online import OnlineKNN
 
 __all__ = [
     "KNN",
+    "Classifier",
+    "Classify",
     "EvalData",
     "Evaluator",
     "Features",

@@ -22,6 +22,7 @@ from nolabel.core import Clock, UserError
 from nolabel.core.random import fold, generator, seed_all
 from nolabel.evaluate.features import EvalData, autocast, frozen, to_device
 from nolabel.evaluate.knn import top_accuracy
+from nolabel.views.weak import shift_and_flip
 
 _VALIDATION, _ORDER, _STEP = 0xF1E, 0xF10, 0xF15
 """purposes of the seeds"""
@@ -48,7 +49,7 @@ class FineTune:
 
     def __call__(self, encoder: nn.Module, data: EvalData) -> dict[str, float]:
         """Works on copies: the encoder stays as it is. Raises UserError where a split has no labels."""
-        train, test = data.splits["train"], data.splits["test"]
+        train = data.splits["train"]
         rows = torch.randperm(len(train), generator=generator(fold(data.seed, _VALIDATION)))
         held_out = max(1, round(self.validation * len(rows)))
         scores = [0.0]
@@ -56,10 +57,14 @@ class FineTune:
             nets = (self._train(encoder, data, rows[held_out:], rate) for rate in self.rates)
             scores = [self._accuracy(net, data, "train", rows[:held_out])["top1"] for net in nets]
         best = max(range(len(scores)), key=scores.__getitem__)  # the first of equals
-        net = self._train(encoder, data, rows, self.rates[best])
         at_edge = float(len(self.rates) > 1 and best in (0, len(self.rates) - 1))
-        result = self._accuracy(net, data, "test", torch.arange(len(test)))
+        result = self.at_rate(encoder, data, rows, self.rates[best])
         return {**result, "rate": self.rates[best], "at_edge": at_edge}
+
+    def at_rate(self, encoder: nn.Module, data: EvalData, rows: Tensor, rate: float) -> dict[str, float]:
+        """Test accuracy after training on these rows (M,) of the training split alone, at one learning rate."""
+        net = self._train(encoder, data, rows, rate)
+        return self._accuracy(net, data, "test", torch.arange(len(data.splits["test"])))
 
     def _train(self, encoder: nn.Module, data: EvalData, rows: Tensor, rate: float) -> nn.Module:
         train, device = data.splits["train"], torch.device(data.device)
@@ -102,17 +107,7 @@ class FineTune:
         """Flip half of the images and shift each by up to `shift` of its side; anything else passes through."""
         if x_BCHW.ndim != 4 or self.shift == 0:
             return x_BCHW
-        b, _, height, width = x_BCHW.shape
-        pad = max(1, round(self.shift * min(height, width)))
-        x_BCHW = F.pad(x_BCHW, (pad, pad, pad, pad), mode="reflect")
-        top_B11, left_B11 = torch.randint(2 * pad + 1, (2, b, 1, 1), generator=rng, device=x_BCHW.device)
-        flip_B11 = torch.rand(b, 1, 1, generator=rng, device=x_BCHW.device) < 0.5
-        y_H, x_W = (torch.arange(n, device=x_BCHW.device) for n in (height, width))
-        rows_BH1 = top_B11 + y_H[:, None]
-        columns_B1W = left_B11 + torch.where(flip_B11, x_W.flip(0), x_W)
-        sample_B11 = torch.arange(b, device=x_BCHW.device)[:, None, None]
-        moved_BHWC = x_BCHW.permute(0, 2, 3, 1)[sample_B11, rows_BH1, columns_B1W]
-        return moved_BHWC.permute(0, 3, 1, 2)  # channels last in memory
+        return shift_and_flip(x_BCHW, self.shift, rng)
 
     def _accuracy(self, net: nn.Module, data: EvalData, split: str, rows: Tensor) -> dict[str, float]:
         device, logits, labels = torch.device(data.device), [], []

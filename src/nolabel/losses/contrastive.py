@@ -15,6 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from nolabel.core import UserError
 from nolabel.core.dist import gather, rank, sum_over_ranks, world
 from nolabel.losses.precision import wide, without_autocast
 
@@ -152,6 +153,33 @@ def info_nce(
 
 
 @without_autocast
+def nce(
+    query_BD: Tensor,
+    positive_BD: Tensor,
+    noise_KD: Tensor,
+    temperature: float,
+    partition: float | Tensor,
+    skip_B: Tensor | None = None,
+) -> tuple[Tensor, Tensor]:
+    """Noise-contrastive estimation of a softmax over n rows (Wu, Xiong, Yu, Lin, CVPR 2018, eq. 4-7) -> (loss, accuracy).
+
+    L = mean_i ( -log h(p_i) - sum_k log(1 - h(b_k)) ), h(b) = P / (P + K / n), P = exp(q_i . b / tau) / Z.
+
+    `partition`: Z / n, a constant. `noise_KD`: K unit rows drawn from the n uniformly, without gradient. `skip_B`: the
+    noise row that a query must not meet, -1 for none. Nothing is summed over ranks.
+    """
+    query_BD = _unit(query_BD) / temperature
+    odds = torch.as_tensor(partition, dtype=query_BD.dtype, device=query_BD.device) * len(noise_KD)
+    own_B = (query_BD * _unit(positive_BD)).sum(1)
+    scores_BK = query_BD @ noise_KD.detach().to(query_BD.dtype).T
+    if skip_B is not None:
+        hidden = torch.where(skip_B >= 0, -torch.inf, 0.0).to(scores_BK.dtype)
+        scores_BK = scores_BK.scatter_add(1, skip_B.clamp(min=0)[:, None], hidden[:, None])
+    loss_B = F.softplus(odds.log() - own_B) + F.softplus(scores_BK - odds.log()).sum(1)
+    return loss_B.mean(), (own_B > scores_BK.amax(1)).detach().to(loss_B.dtype).mean()
+
+
+@without_autocast
 def info_nce_batch(
     query_BD: Tensor, key_BD: Tensor, temperature: float | Tensor, precision: str = "full"
 ) -> tuple[Tensor, Tensor]:
@@ -166,6 +194,18 @@ def info_nce_batch(
     return _cross_entropy(query_BD, own_B, gather(key_BD), _rows_of_rank(key_BD)[:, None], DTYPE[precision])
 
 
+@without_autocast
+def info_nce_places(query_MD: Tensor, key_BD: Tensor, positive_M: Tensor) -> tuple[Tensor, Tensor]:
+    """InfoNCE of any queries against all keys of all ranks, by plain products -> (loss, accuracy).
+
+    L = -mean_m log exp(q_m . k_p(m)) / sum_j exp(q_m . k_j), p the row of this rank's keys that is the positive: the loss
+    of CPC (van den Oord, Li, Vinyals, 2018, eq. 4) with f = exp(z^T W c). ln N when constant. Keys get gradient.
+    """
+    query_MD, key_BD = wide(query_MD), wide(key_BD)
+    own_M = (query_MD * key_BD[positive_M]).sum(1)
+    return _cross_entropy(query_MD, own_M, gather(key_BD), (positive_M + rank() * len(key_BD))[:, None], None)
+
+
 def clip(a_BD: Tensor, b_BD: Tensor, scale: float | Tensor, precision: str = "full") -> tuple[Tensor, Tensor]:
     """The symmetric loss of CLIP (Radford et al., ICML 2021, fig. 3) -> (loss, accuracy), means of both directions.
 
@@ -178,13 +218,14 @@ def clip(a_BD: Tensor, b_BD: Tensor, scale: float | Tensor, precision: str = "fu
 
 
 @without_autocast
-def sup_con(z_BD: Tensor, label_B: Tensor, temperature: float, precision: str = "full") -> Tensor:
+def sup_con(z_BD: Tensor, label_B: Tensor, temperature: float, precision: str = "full", inside: bool = False) -> Tensor:
     """SupCon, L_out (Khosla et al., NeurIPS 2020, eq. 2): all rows with the label of the anchor are positives.
 
     L = mean_i -1/|P(i)| sum_{p in P(i)} log exp(z_i . z_p / tau) / sum_{a != i} exp(z_i . z_a / tau)
 
     `z_BD` holds all views, one below the other, and `label_B` their labels (any integers). The mean is over the anchors
-    of all ranks that have a positive; with the sample number as label it is NT-Xent.
+    of all ranks that have a positive; with the sample number as label it is NT-Xent. `inside` is L_in of eq. 3, the mean
+    over positives inside the logarithm; it holds the pair matrix (B, N).
     """
     z_BD = _unit(z_BD)
     key_ND, label_N = gather(z_BD), gather(label_B)
@@ -199,6 +240,11 @@ def sup_con(z_BD: Tensor, label_B: Tensor, temperature: float, precision: str = 
     has_B = (others_B > 0).to(z_BD.dtype)
     weight_B = has_B * (world() / sum_over_ranks(has_B.sum()).clamp(min=1))
     query_BD = z_BD / temperature
+    if inside:
+        scores_BN = (query_BD @ key_ND.T).scatter(1, row_B[:, None], -torch.inf)
+        positive_BN = (group_B[:, None] == group_N) & has_B.bool()[:, None]  # all rows of the others: 0, not infinity
+        best_B = scores_BN.masked_fill(~positive_BN, -torch.inf).logsumexp(1) - others_B.clamp(min=1).log()
+        return weight_B @ torch.where(has_B.bool(), scores_BN.logsumexp(1) - best_B, 0.0)
     total, _ = _LogSumExp.apply(query_BD, key_ND, None, row_B[:, None], weight_B, DTYPE[precision])
     return total - weight_B @ (query_BD * positive_BD).sum(1)
 
@@ -215,6 +261,27 @@ def margin_pair(a_BD: Tensor, b_BD: Tensor, same_B: Tensor, margin: float = 1.0)
     different_B = ~same_B.bool()
     inside = ((gap_B > 0) & different_B).sum() / different_B.sum().clamp(min=1)
     return 0.5 * torch.where(different_B, gap_B.square(), square_B).mean(), inside
+
+
+def _squares(a_BD: Tensor, b_ND: Tensor) -> Tensor:
+    """Squared distances (B, N), by products: exact to rounding of the squared lengths."""
+    return (a_BD.square().sum(1)[:, None] + b_ND.square().sum(1) - 2 * a_BD @ b_ND.T).clamp(min=0)
+
+
+@without_autocast
+def margin_batch(a_BD: Tensor, b_BD: Tensor, margin: float = 1.0) -> tuple[Tensor, Tensor]:
+    """`margin_pair` on all pairs of two views -> (loss, share of negatives in the margin).
+
+    L = mean_i 1/2 |a_i - b_i|^2 + mean_{i != j} 1/2 max(0, m - |a_i - b_j|)^2, j over the rows of all ranks. A constant
+    encoder has m^2 / 2.
+    """
+    a_BD, b_BD = wide(a_BD), wide(b_BD)
+    key_ND = gather(b_BD)
+    gap_BN = F.relu(margin - (_squares(a_BD, key_ND) + 1e-12).sqrt())
+    gap_BN = gap_BN.scatter(1, _rows_of_rank(a_BD)[:, None], 0.0)
+    negatives = max(1, len(a_BD) * (len(key_ND) - 1))
+    loss = ((a_BD - b_BD).square().sum(1).mean() + gap_BN.square().sum() / negatives) / 2
+    return loss, (gap_BN.detach() > 0).sum() / negatives
 
 
 @without_autocast
@@ -248,3 +315,25 @@ def mine_negatives(
     positive_B1 = (wide(anchor_BD) - wide(positive_BD)).square().sum(1, keepdim=True)
     semi_BK = (distance_BK > positive_B1) & (distance_BK < positive_B1 + margin)
     return torch.where(semi_BK.any(1), distance_BK.masked_fill(~semi_BK, torch.inf).argmin(1), distance_BK.argmin(1))
+
+
+@without_autocast
+def triplet_batch(
+    anchor_BD: Tensor, positive_BD: Tensor, margin: float = 0.2, mining: str = "semi"
+) -> tuple[Tensor, Tensor]:
+    """`triplet` with negatives from the positives of other anchors, of all ranks -> (loss, share with a loss).
+
+    mining  semi or hardest: one negative an anchor, see `mine_negatives`; all: the mean over all of them
+    """
+    if mining not in ("semi", "hardest", "all"):
+        raise UserError(f"unknown mining '{mining}' (there are: semi, hardest, all)")
+    anchor_BD, positive_BD = wide(anchor_BD), wide(positive_BD)
+    pool_ND = gather(positive_BD)
+    own_BN = _rows_of_rank(anchor_BD)[:, None] == torch.arange(len(pool_ND), device=pool_ND.device)
+    if mining != "all":
+        picked_B = mine_negatives(anchor_BD, positive_BD, pool_ND, ~own_BN, margin if mining == "semi" else None)
+        return triplet(anchor_BD, positive_BD, pool_ND[picked_B], margin)
+    near_B1 = (anchor_BD - positive_BD).square().sum(1, keepdim=True)
+    loss_BN = F.relu(near_B1 - _squares(anchor_BD, pool_ND) + margin).masked_fill(own_BN, 0.0)
+    triplets = max(1, len(anchor_BD) * (len(pool_ND) - 1))
+    return loss_BN.sum() / triplets, (loss_BN.detach() > 0).sum() / triplets

@@ -2,16 +2,17 @@
 
 Shapes: B samples of this rank, D embedding, K classes or prototypes, S student views, T teacher views.
 The teacher's side never gets gradient. Losses are means over this rank's samples, so their mean over ranks is that of
-the global batch; only `koleo` looks at other ranks.
+the global batch; only `koleo` and `mean_entropy` look at other ranks.
 """
 
+import math
 from collections.abc import Sequence
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from nolabel.core.dist import gather, rank
+from nolabel.core.dist import gather, mean_over_ranks, rank
 from nolabel.losses.precision import wide, without_autocast
 
 
@@ -57,6 +58,58 @@ def distill(
         target_BK = everyone - teachers[s] if same else everyone
         loss = loss + cross_entropy_soft(wide(logits_BK) / temperature, target_BK)
     return loss / pairs
+
+
+@without_autocast
+def distill_masked(student_BMK: Tensor, teacher_BMK: Tensor, weight_BM: Tensor, temperature: float = 1.0) -> Tensor:
+    """The patch loss of iBOT (Zhou et al., ICLR 2022, eq. 2): hidden tokens learn what the teacher sees there.
+
+    L = mean_b 1/max(1, sum_m w_bm) sum_m w_bm -sum_k P_bmk log softmax(x_bm / temperature)_k
+
+    `student_BMK` are logits, `teacher_BMK` probabilities, `weight_BM` 1 for hidden tokens and 0 for what fills up. A
+    sample that hides nothing counts as zero.
+    """
+    weight_BM = wide(weight_BM.to(student_BMK.dtype))
+    log_p_BMK = F.log_softmax(wide(student_BMK) / temperature, dim=-1)
+    cost_BM = -(wide(teacher_BMK).detach() * log_p_BMK).sum(-1)
+    return ((cost_BM * weight_BM).sum(1) / weight_BM.sum(1).clamp(min=1)).mean()
+
+
+@without_autocast
+def distill_regions(student_BLK: Tensor, teacher_BMK: Tensor, nearest_BL: Tensor, temperature: float = 1.0) -> Tensor:
+    """The region loss of EsViT (Li et al., ICLR 2022, eq. 4): mean over regions of CE(P_teacher(nearest), student).
+
+    `student_BLK` are logits, `teacher_BMK` probabilities of another view, `nearest_BL` the region of it that fits best.
+    """
+    target_BLK = wide(teacher_BMK).take_along_dim(nearest_BL[..., None], 1)
+    return cross_entropy_soft(wide(student_BLK) / temperature, target_BLK)
+
+
+@torch.no_grad()
+def nearest_regions(a_BLD: Tensor, b_BMD: Tensor) -> Tensor:
+    """For each region of `a` the number of the region of `b` in the same sample with the largest cosine (B, L)."""
+    a_BLD, b_BMD = F.normalize(wide(a_BLD), dim=-1), F.normalize(wide(b_BMD), dim=-1)
+    return (a_BLD @ b_BMD.mT).argmax(-1)
+
+
+@without_autocast
+def mean_entropy(p_BK: Tensor) -> Tensor:
+    """log K - H(mean of p over the rows of all ranks): 0 where all K are used alike, log K where one is (MSN, eq. 2).
+
+    The value is that of the global batch, on every rank.
+    """
+    p_K = mean_over_ranks(wide(p_BK).mean(0))
+    return math.log(p_BK.shape[1]) + torch.special.xlogy(p_K, p_K).sum()
+
+
+@without_autocast
+def gram(x_BLD: Tensor, anchor_BLD: Tensor) -> Tensor:
+    """Gram anchoring (DINOv3: Simeoni et al., 2025, eq. 2): mean squared difference of the cosines of all token pairs.
+
+    For each image apart; a rotation of its tokens, or another length of one, costs nothing.
+    """
+    x_BLD, anchor_BLD = F.normalize(wide(x_BLD), dim=-1), F.normalize(wide(anchor_BLD).detach(), dim=-1)
+    return F.mse_loss(x_BLD @ x_BLD.mT, anchor_BLD @ anchor_BLD.mT)
 
 
 @without_autocast

@@ -3,10 +3,11 @@
 import ast
 import importlib
 import re
+import textwrap
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
     from nolabel.core import Method, Preset
@@ -35,14 +36,10 @@ def names() -> list[str]:
 
 
 def load(name: str) -> "type[Method]":
-    """The method class of a file: the only class in it that is a `Method`."""
-    from nolabel.core import Method, Preset, UserError
-    from nolabel.core.fields import nearest
+    """The method class of a file: the only class in it that is a `Method`. Raises UserError for an unknown name."""
+    from nolabel.core import Method, Preset
 
-    files = _files()
-    if name not in files:
-        raise UserError(f"unknown method '{name}'{nearest(name, files)} ('nolabel methods' lists them all)")
-    module = importlib.import_module(f"nolabel.methods.{files[name].parent.name}.{name}")
+    module = importlib.import_module(f"nolabel.methods.{_path(name).parent.name}.{name}")
     for value in vars(module).values():
         if isinstance(value, Preset):
             return _with_defaults(value, module.__name__)
@@ -94,6 +91,92 @@ def describe(name: str) -> Entry:
         arxiv[1] if arxiv else "",
         tuple(t if t in MODALITIES else "any" for t in takes),
     )
+
+
+class Field(NamedTuple):
+    """A hyper-parameter as its method file has it."""
+
+    name: str
+    kind: str
+    default: str
+    """the paper's value, as Python text"""
+    meaning: str
+
+
+class Page(NamedTuple):
+    """A method file taken apart for reading: nothing of it is imported."""
+
+    header: str
+    """citation, formulas, shapes"""
+    fields: tuple[Field, ...]
+    forward: str
+    """the code of the loss"""
+    path: Path
+
+
+def explain(name: str) -> Page:
+    """Header, hyper-parameters and `forward` of a method. Raises UserError for an unknown name."""
+    path = _path(name)
+    text = path.read_text(encoding="utf-8")
+    tree = ast.parse(text)
+    if preset := _preset(tree):
+        return _explain_preset(tree, preset[0], path)
+    (method,) = [node for node in tree.body if isinstance(node, ast.ClassDef) and _is_method(node)]
+    fields = []
+    for here, after in zip(method.body, [*method.body[1:], None]):
+        if not isinstance(here, ast.AnnAssign) or here.value is None or "ClassVar" in ast.unparse(here.annotation):
+            continue
+        said = ast.literal_eval(after.value) if isinstance(after, ast.Expr) and _is_text(after.value) else ""
+        meaning = said or {"views": "augmentation", "optim": "optimiser"}.get(ast.unparse(here.target), "")
+        default = " ".join(ast.unparse(here.value).split())
+        fields.append(Field(ast.unparse(here.target), ast.unparse(here.annotation), default, " ".join(meaning.split())))
+    forward = next(n for n in method.body if isinstance(n, ast.FunctionDef) and n.name == "forward")
+    code = "\n".join(text.splitlines()[forward.lineno - 1 : forward.end_lineno])
+    return Page(ast.get_docstring(tree) or "", tuple(fields), textwrap.dedent(code), path)
+
+
+def _explain_preset(tree: ast.Module, of: str, path: Path) -> Page:
+    """The page of the method that a preset is of, with the preset's header and defaults."""
+    page = explain(of)
+    call = next(n for n in ast.walk(tree) if isinstance(n, ast.Call) and getattr(n.func, "id", "") == "Preset")
+    changed = call.args[2]
+    assert isinstance(changed, ast.Dict)
+    new = {ast.literal_eval(k): " ".join(ast.unparse(v).split()) for k, v in zip(changed.keys, changed.values) if k}
+    fields = tuple(f._replace(default=new.get(f.name, f.default)) for f in page.fields)
+    return Page(ast.get_docstring(tree) or "", fields, page.forward, path)
+
+
+def markdown(name: str) -> str:
+    """The page of a method for the documentation."""
+    page = explain(name)
+    title, _, rest = page.header.partition("\n")
+    blocks = [b.strip("\n") for b in rest.strip("\n").split("\n\n")]
+    body = "\n\n".join(f"```\n{b}\n```" if b.startswith("    ") else b for b in blocks)
+    rows = "\n".join(f"| `{f.name}` | `{f.default}` | {f.meaning} |".replace("||", "\\|\\|") for f in page.fields)
+    return (
+        f"# {name}\n\n{title}\n\n{body}\n\n"
+        f"| field | the paper's | meaning |\n|---|---|---|\n{rows}\n\n"
+        f"```python\n{page.forward}\n```\n\n"
+        f"Source: `src/nolabel/methods/{page.path.parent.name}/{name}.py` · `nolabel train {name}`\n"
+    )
+
+
+def _is_method(node: ast.ClassDef) -> bool:
+    return any(isinstance(base, ast.Name) and base.id == "Method" for base in node.bases)
+
+
+def _is_text(node: ast.expr) -> bool:
+    return isinstance(node, ast.Constant) and isinstance(node.value, str)
+
+
+def _path(name: str) -> Path:
+    files = _files()
+    if name not in files:
+        from nolabel.core import UserError
+        from nolabel.core.fields import nearest
+
+        raise UserError(f"unknown method '{name}'{nearest(name, files)} ('nolabel methods' lists them all)")
+    return files[name]
 
 
 def reading(name: str, modality: str) -> str:

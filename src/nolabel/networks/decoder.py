@@ -11,29 +11,38 @@ class Decoder(nn.Module):
 
     B batch, K kept tokens, M hidden tokens, D width of the encoder, P values a token. Encoded tokens of width `dim`
     are projected to `width`; one learned mask token stands at every hidden place; `depth` blocks with `heads` heads
-    on fixed sine-cosine positions of `grid` give `out` values for each hidden token.
+    on fixed sine-cosine positions of `grid` give `out` values for each hidden token. Without a grid (point groups,
+    whose places differ from sample to sample) positions are handed in.
     """
 
-    positions: Tensor
+    positions: Tensor | None
 
-    def __init__(self, dim: int, width: int, depth: int, heads: int, grid: tuple[int, ...], out: int):
+    def __init__(self, dim: int, width: int, depth: int, heads: int, grid: tuple[int, ...] | None, out: int):
         super().__init__()
         self.into = nn.Linear(dim, width)
         self.mask_token = nn.Parameter(nn.init.normal_(torch.empty(width), std=0.02))
-        self.register_buffer("positions", sincos_positions(width, grid), persistent=False)
+        self.register_buffer("positions", None if grid is None else sincos_positions(width, grid), persistent=False)
         self.transformer = Transformer(width, depth, heads)
         self.out = nn.Linear(width, out)
         for layer in (self.into, self.out):
             xavier(layer)
 
-    def forward(self, h_BTD: Tensor, keep_BK: Tensor, hide_BM: Tensor) -> Tensor:
+    def forward(self, h_BTD: Tensor, keep_BK: Tensor, hide_BM: Tensor, positions_BLW: Tensor | None = None) -> Tensor:
         """Encoder output (B, 1 + K, D), summary token first, and places of tokens -> predictions (B, M, P).
+
+        `positions_BLW` stand in for those of the grid, for all L tokens of each sample.
 
         The tokens stay in the order kept, hidden: attention does not see order, only positions, so nothing needs to
         be shuffled back, and only the hidden ones are projected to values.
         """
         kept_BTW = self.into(h_BTD)
-        summary_B1W, seen_BKW = kept_BTW[:, :1], kept_BTW[:, 1:] + self.positions[keep_BK]
-        hidden_BMW = self.mask_token + self.positions[hide_BM]
+        summary_B1W, seen_BKW = kept_BTW[:, :1], kept_BTW[:, 1:] + self._at(keep_BK, positions_BLW)
+        hidden_BMW = self.mask_token + self._at(hide_BM, positions_BLW)
         x_BLW = self.transformer(torch.cat((summary_B1W, seen_BKW, hidden_BMW), 1))
         return self.out(x_BLW[:, x_BLW.shape[1] - hide_BM.shape[1] :])
+
+    def _at(self, places_BK: Tensor, positions_BLW: Tensor | None) -> Tensor:
+        if positions_BLW is not None:
+            return positions_BLW.take_along_dim(places_BK[..., None], 1)
+        assert self.positions is not None, "a decoder without a grid needs positions"
+        return self.positions[places_BK]

@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from nolabel.core.dist import gather
+from nolabel.core.dist import gather, mean_over_ranks
 
 BLOCK = {"cpu": 2**20}
 """scores of one block of a look-up by device type; 2**26 elsewhere"""
@@ -39,15 +39,17 @@ class Queue(nn.Module):
     """First in, first out: the last `size` unit rows of all ranks. Random unit rows at the start.
 
     `rows` (size, dim) is the bank as it lies in memory; its order does not matter to a softmax or a look-up. With
-    `dtype=torch.bfloat16` it takes half the memory and the products with it are made in bf16.
+    `dtype=torch.bfloat16` it takes half the memory and the products with it are made in bf16. With `unit=False` rows
+    keep their length (the visual words of OBoW).
     """
 
     rows: Tensor
     seen: Tensor
     """rows taken so far; the next one goes to `seen % size`"""
 
-    def __init__(self, size: int, dim: int, dtype: torch.dtype = torch.float32) -> None:
+    def __init__(self, size: int, dim: int, dtype: torch.dtype = torch.float32, unit: bool = True) -> None:
         super().__init__()
+        self.unit = unit
         self.register_buffer("rows", _unit_rows(size, dim, dtype))
         self.register_buffer("seen", torch.zeros((), dtype=torch.long))
 
@@ -55,7 +57,8 @@ class Queue(nn.Module):
     def enqueue(self, x_BD: Tensor) -> None:
         """Take this step's rows of all ranks, normalised, in rank order, in place of the oldest."""
         size = len(self.rows)
-        new_ND = gather(F.normalize(x_BD.detach().float(), dim=1))
+        x_BD = x_BD.detach().float()
+        new_ND = gather(F.normalize(x_BD, dim=1) if self.unit else x_BD)
         self.seen += max(0, len(new_ND) - size)
         new_ND = new_ND[-size:]
         place_N = (self.seen + torch.arange(len(new_ND), device=new_ND.device)) % size
@@ -79,11 +82,14 @@ class MemoryBank(nn.Module):
     """
 
     rows: Tensor
+    mean_exp: Tensor
+    """Z / size of section 3.2, 0 until it is estimated"""
 
     def __init__(self, size: int, dim: int, momentum: float = 0.5, dtype: torch.dtype = torch.float32) -> None:
         super().__init__()
         self.momentum = momentum
         self.register_buffer("rows", _unit_rows(size, dim, dtype))
+        self.register_buffer("mean_exp", torch.zeros(()))
 
     def forward(self, index: Tensor) -> Tensor:
         """A copy of the rows of these samples: index (...) -> (..., D) in fp32."""
@@ -100,6 +106,28 @@ class MemoryBank(nn.Module):
         """Numbers (B, count) of rows drawn uniformly, never a sample's own."""
         draw_BC = torch.randint(len(self.rows) - 1, (len(index_B), count), generator=rng, device=index_B.device)
         return draw_BC + (draw_BC >= index_B[:, None])
+
+    def draw(self, count: int) -> Tensor | slice:
+        """`count` different row numbers, one set for the whole batch; all rows for 0 and where there are no more."""
+        if not 0 < count < len(self.rows):
+            return slice(None)
+        return torch.randperm(len(self.rows), device=self.rows.device)[:count]
+
+    @torch.no_grad()
+    def noise(self, drawn: Tensor | slice, index_B: Tensor) -> tuple[Tensor, Tensor]:
+        """The drawn rows (K, D), and where each sample's own row stands among them (B,), -1 where it does not."""
+        if isinstance(drawn, slice):
+            return self.rows, index_B
+        places = torch.full((len(self.rows),), -1, device=drawn.device)
+        return self.rows[drawn], places.index_copy_(0, drawn, torch.arange(len(drawn), device=drawn.device))[index_B]
+
+    @torch.no_grad()
+    def partition(self, x_BD: Tensor, noise_KD: Tensor, temperature: float) -> Tensor:
+        """Z / size, the mean of exp(b . v / tau): that of the first batch of all ranks, ever after (section 3.2)."""
+        scores_BK = F.normalize(x_BD.float(), dim=1) @ noise_KD.float().T / temperature
+        now = mean_over_ranks(scores_BK.exp().mean())
+        self.mean_exp.copy_(torch.where(self.mean_exp > 0, self.mean_exp, now))
+        return self.mean_exp
 
     @torch.no_grad()
     def nearest(self, z_BD: Tensor) -> Tensor:

@@ -28,6 +28,18 @@ def mlp(
     return nn.Sequential(*layers)
 
 
+def fully_connected(dim: int, hidden: int, dropout: float = 0.0) -> nn.Sequential:
+    """The two wide layers behind the convolutions of AlexNet and VGG, without the last ReLU: (B, dim) -> (B, hidden).
+
+    Nothing where `hidden` is 0.
+    """
+    if not hidden:
+        return nn.Sequential()
+    return nn.Sequential(
+        nn.Dropout(dropout), nn.Linear(dim, hidden), nn.ReLU(), nn.Dropout(dropout), nn.Linear(hidden, hidden)
+    )
+
+
 def _norm(name: str | None, dim: int) -> list[nn.Module]:
     match name:
         case None:

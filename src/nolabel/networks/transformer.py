@@ -8,6 +8,8 @@ compiled kernels of timm's ViTs and of our own stacks are interchangeable.
 """
 
 import math
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import partial
 from typing import Any
 
@@ -15,7 +17,7 @@ import torch
 from timm.models.vision_transformer import Block
 from torch import Tensor, nn
 
-__all__ = ["Block", "Transformer", "attention_weights", "sincos_positions"]
+__all__ = ["Block", "Transformer", "attention_weights", "sincos_positions", "tapped"]
 
 
 class Transformer(nn.Module):
@@ -50,8 +52,12 @@ class Transformer(nn.Module):
 
         For padding of shape (B, L) pass `padding[:, None, None]`; `torch.ones(L, L, dtype=bool).tril()` is causal.
         """
+        # added to the scores, which attention takes fused or not; of booleans timm's plain path would add 0 and 1
+        mask = (
+            None if visible is None else torch.zeros_like(visible, dtype=x_BLD.dtype).masked_fill(~visible, -math.inf)
+        )
         for block in self.blocks:
-            x_BLD = block(x_BLD, attn_mask=visible)
+            x_BLD = block(x_BLD, attn_mask=mask)
         return self.norm(x_BLD)
 
     @torch.no_grad()
@@ -69,6 +75,25 @@ def attention_weights(block: Any, x_BLD: Tensor) -> Tensor:
     qkv_3BHLd = attn.qkv(block.norm1(x_BLD)).unflatten(-1, (3, attn.num_heads, -1)).permute(2, 0, 3, 1, 4)
     q_BHLd, k_BHLd = attn.q_norm(qkv_3BHLd[0]), attn.k_norm(qkv_3BHLd[1])
     return (q_BHLd.float() @ k_BHLd.float().mT / math.sqrt(q_BHLd.shape[-1])).softmax(-1)
+
+
+@contextmanager
+def tapped(net: nn.Module) -> Iterator[list[Tensor]]:
+    """Inside the context every block of `net` that runs adds what its feed-forward branch gave (B, L, D) to the list.
+
+    That is before LayerScale and the residual sum, the layer that data2vec takes as its target.
+    """
+    seen: list[Tensor] = []
+    hooks = [
+        block.mlp.register_forward_hook(lambda module, inputs, output: seen.append(output))
+        for block in net.modules()
+        if isinstance(block, Block)
+    ]
+    try:
+        yield seen
+    finally:
+        for hook in hooks:
+            hook.remove()
 
 
 def sincos_positions(dim: int, grid: tuple[int, ...], cls: int = 0) -> Tensor:

@@ -34,10 +34,18 @@ def optimizer(settings: Optim, parameters: Iterable[nn.Parameter]) -> torch.opti
 
             # without weight decay timm's LARS leaves the rate alone, which is what 1-D parameters need
             return Lars(groups, settings.lr, settings.momentum, trust_coeff=settings.trust, nesterov=settings.nesterov)
+        case "muon":
+            from timm.optim import Muon
+
+            # matrices and kernels by orthogonalised momentum (Jordan et al. 2024), at rates that suit AdamW; the rest
+            # by AdamW itself
+            return Muon(
+                groups, settings.lr, momentum=settings.momentum, nesterov=settings.nesterov, betas=settings.betas
+            )
         case name:
             from timm.optim import create_optimizer_v2, list_optimizers
 
-            known = ["adamw", "adam", "sgd", "lars", *map(str, list_optimizers())]
+            known = ["adamw", "adam", "sgd", "lars", "muon", *map(str, list_optimizers())]
             if name not in known:
                 raise UserError(f"unknown optimiser '{settings.name}'{nearest(name, known)}")
             return create_optimizer_v2(groups, opt=name, lr=settings.lr)  # type: ignore[arg-type]

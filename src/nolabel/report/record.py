@@ -126,7 +126,7 @@ def _real(value: Any) -> float | None:
 
 def names(metrics: Iterable[Row]) -> list[str]:
     """The logged scalars in order of appearance."""
-    counters = {"x", "step", "steps", "epoch", "stage", "time", "seconds"}
+    counters = {"x", "step", "steps", "epoch", "stage", "time", "seconds", "memory"}
     seen = dict.fromkeys(k for row in metrics for k, v in row.items() if _real(v) is not None)
     return [k for k in seen if k not in counters]
 

@@ -41,6 +41,9 @@ class OneView:
     reads: ClassVar[tuple[str, ...]] = ("image",)
     size: int = 224
     """side of the view in pixels"""
+    test_size: int | None = None
+    """side of the plain view, `size` if None. Crops enlarge what they show, so that a net may train at a smaller side
+    than it is used at, and faster (FixRes: Touvron et al., NeurIPS 2019)"""
     scale: Pair = (0.2, 1.0)
     """range of the crop's share of the image's area"""
     ratio: Pair = (3 / 4, 4 / 3)
@@ -71,8 +74,8 @@ class OneView:
         return {**_others(batch), "x": x}
 
     def plain(self, batch: Batch) -> Batch:
-        """`image` uint8 (B, H, W, C) -> `image` float32 (B, C, size, size), see `plain`."""
-        return {"image": plain(batch["image"], self.size, self.mean, self.std)}
+        """`image` uint8 (B, H, W, C) -> `image` float32 (B, C, S, S) with S of `test_size` or `size`, see `plain`."""
+        return {"image": plain(batch["image"], self.test_size or self.size, self.mean, self.std)}
 
 
 @dataclass(frozen=True)
@@ -84,6 +87,8 @@ class TwoViews:
 
     reads: ClassVar[tuple[str, ...]] = ("image",)
     size: int = 224
+    test_size: int | None = None
+    """side of the plain view, `size` if None; see `OneView`"""
     scale: Pair = (0.08, 1.0)
     ratio: Pair = (3 / 4, 4 / 3)
     flip: float = 0.5
@@ -105,8 +110,8 @@ class TwoViews:
         return {**_others(batch), "a": a, "b": b}
 
     def plain(self, batch: Batch) -> Batch:
-        """`image` uint8 (B, H, W, C) -> `image` float32 (B, C, size, size), see `plain`."""
-        return {"image": plain(batch["image"], self.size, self.mean, self.std)}
+        """`image` uint8 (B, H, W, C) -> `image` float32 (B, C, S, S) with S of `test_size` or `size`, see `plain`."""
+        return {"image": plain(batch["image"], self.test_size or self.size, self.mean, self.std)}
 
     def each(self) -> list[OneView]:
         """How `a` and `b` are made."""
@@ -123,6 +128,8 @@ class MultiCrop:
 
     reads: ClassVar[tuple[str, ...]] = ("image",)
     size: int = 224
+    test_size: int | None = None
+    """side of the plain view, `size` if None; see `OneView`"""
     scale: Pair = (0.4, 1.0)
     local_size: int = 96
     local_scale: Pair = (0.05, 0.4)
@@ -152,8 +159,8 @@ class MultiCrop:
         return {**_others(batch), **views}
 
     def plain(self, batch: Batch) -> Batch:
-        """`image` uint8 (B, H, W, C) -> `image` float32 (B, C, size, size), see `plain`."""
-        return {"image": plain(batch["image"], self.size, self.mean, self.std)}
+        """`image` uint8 (B, H, W, C) -> `image` float32 (B, C, S, S) with S of `test_size` or `size`, see `plain`."""
+        return {"image": plain(batch["image"], self.test_size or self.size, self.mean, self.std)}
 
     def each(self) -> list[OneView]:
         """How the first large, the second large and a small crop are made."""

@@ -5,12 +5,36 @@ nolabel train METHOD --data cifar10/ --minutes 10           CIFAR-10
 """
 
 from nolabel.core import Optim
-from nolabel.views.image import TwoViews
+from nolabel.views.image import MultiCrop, OneView, TwoViews
 
+MUON = Optim("muon", lr=1.2e-2, weight_decay=0.05, scaled=False, warmup_epochs=0.2)
+"""what the tiny convolutional encoder trains with: SimCLR on CIFAR-10, three minutes on one core, batch 256, 20-NN 63.3 %
+(with rates of 3e-3, 6e-3: 59.8, 62.5; AdamW at 3e-3: 55.6), one seed"""
+TOKENS = Optim("muon", lr=5e-3, weight_decay=0.05, betas=(0.9, 0.95), scaled=False, warmup_epochs=0.3)
+"""what the tiny encoder of tokens trains with"""
 ADAMW = Optim("adamw", lr=3e-3, weight_decay=0.05, scaled=False, warmup_epochs=0.2)
-"""what the tiny convolutional encoder trains with"""
+
+
+def smaller(size: int) -> int:
+    """The side to train at: three quarters of the one that is looked at, by FixRes 1.6 times as many views a second and
+    a better k-NN (AdamW, 32 px: 53.3 %, 24 px: 55.6 %).
+    """
+    return max(16, size * 3 // 4 // 4 * 4)
 
 
 def two_views(size: int) -> TwoViews:
     """Weaker colours and larger crops than the papers': a small net and few epochs cannot use the hardest views."""
-    return TwoViews(size=size, scale=(0.2, 1.0), strength=0.5, blur=(0.0, 0.0))
+    return TwoViews(size=smaller(size), test_size=size, scale=(0.2, 1.0), strength=0.5, blur=(0.0, 0.0))
+
+
+def multi_crop(size: int, train: int | None = None, locals: int = 2) -> MultiCrop:
+    """Two crops of the image, of side `train` or `size`, and a few of half its side, with the colours of `two_views`."""
+    return MultiCrop(
+        size=train or size, test_size=size, scale=(0.3, 1.0), local_size=size // 2, local_scale=(0.1, 0.4), locals=locals,
+        jitter=(0.4, 0.4, 0.4, 0.1), blur=(0.0, 0.0, 0.0), solarize=(0.0, 0.0, 0.0), interpolation="bilinear",
+    )  # fmt: skip
+
+
+def one_view(size: int) -> OneView:
+    """Crop and flip only."""
+    return OneView(size=size, scale=(0.3, 1.0))

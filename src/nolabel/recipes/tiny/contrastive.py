@@ -1,14 +1,170 @@
 """The contrastive family; see the package."""
 
 from nolabel.recipes import Recipe
-from nolabel.recipes.tiny import ADAMW, two_views
+from nolabel.recipes.tiny import MUON, smaller, two_views
+from nolabel.views.image import OneView
+from nolabel.views.parts import ImageAndParts, Patches, TwoViewsAndParts
 
 
 def simclr(size: int) -> Recipe:
-    """CIFAR-10, ten minutes on two cores: 20-NN 64.2 % (tau 0.1: 63.7 %), random init 33.0, raw pixels 45.4; one seed."""
+    """CIFAR-10, ten minutes on two busy cores, 16.6 epochs: 20-NN 69.2 %, random init 33.0, raw pixels 45.4; one seed."""
     return Recipe(
         "tiny",
         batch=256,
         minutes=2.5,
-        fields={"temperature": 0.2, "hidden": 512, "views": two_views(size), "optim": ADAMW},
+        fields={"temperature": 0.2, "hidden": 512, "views": two_views(size), "optim": MUON},
     )
+
+
+def moco_v2(size: int) -> Recipe:
+    """Both views are queries; a queue of 4,096 and keys that move ten times faster than the paper's."""
+    return Recipe(
+        "tiny",
+        batch=256,
+        minutes=2.5,
+        fields={
+            "hidden": 512, "queue": 4096, "momentum": 0.98, "splits": 1, "symmetric": True,
+            "views": two_views(size), "optim": MUON,
+        },
+    )  # fmt: skip
+
+
+def moco_v3(size: int) -> Recipe:
+    """Narrow heads."""
+    return Recipe(
+        "tiny",
+        batch=256,
+        minutes=2.5,
+        fields={
+            "hidden": 512, "out": 128, "layers": 2, "momentum": (0.98, 1.0), "views": two_views(size), "optim": MUON,
+        },
+    )  # fmt: skip
+
+
+def nnclr(size: int) -> Recipe:
+    """Narrow heads and a queue of 4,096."""
+    return Recipe(
+        "tiny",
+        batch=256,
+        minutes=2.5,
+        fields={
+            "temperature": 0.2, "queue": 4096, "hidden": 512, "bottleneck": 512, "out": 128,
+            "views": two_views(size), "optim": MUON,
+        },
+    )  # fmt: skip
+
+
+def simclr_v2(size: int) -> Recipe:
+    """A head of 512."""
+    return Recipe(
+        "tiny",
+        batch=256,
+        minutes=2.5,
+        fields={"temperature": 0.2, "hidden": 512, "views": two_views(size), "optim": MUON},
+    )
+
+
+def supcon(size: int) -> Recipe:
+    """A head of 512."""
+    return Recipe("tiny", batch=256, minutes=2.5, fields={"hidden": 512, "views": two_views(size), "optim": MUON})
+
+
+def colored(size: int, gray: float = 0.2) -> OneView:
+    """One view with the crops and colours of `two_views`."""
+    return OneView(size=smaller(size), test_size=size, scale=(0.2, 1.0), jitter=(0.4, 0.4, 0.4, 0.1), gray=gray)
+
+
+def instance_discrimination(size: int) -> Recipe:
+    """The paper's setting for CIFAR: cross-entropy over the whole bank, tau 0.1."""
+    return Recipe(
+        "tiny",
+        batch=256,
+        minutes=2.5,
+        fields={"temperature": 0.1, "negatives": 0, "softmax": True, "views": colored(size), "optim": MUON},
+    )
+
+
+def pirl(size: int) -> Recipe:
+    """Rotation: tiles of small images show little. Cross-entropy over the whole bank."""
+    return Recipe(
+        "tiny",
+        batch=256,
+        minutes=2.5,
+        fields={
+            "temperature": 0.1, "negatives": 0, "softmax": True, "optim": MUON,
+            "views": ImageAndParts(
+                size=smaller(size), test_size=size, scale=(0.2, 1.0), jitter=(0.4, 0.4, 0.4, 0.1),
+                transform="rotation", part_scale=(0.3, 1.0),
+            ),
+        },
+    )  # fmt: skip
+
+
+def cmc(size: int) -> Recipe:
+    """Cross-entropy over the whole banks."""
+    return Recipe(
+        "tiny",
+        batch=256,
+        minutes=2.5,
+        fields={
+            "temperature": 0.1, "negatives": 0, "softmax": True, "optim": MUON,
+            "views": colored(size, gray=0.0),
+        },
+    )  # fmt: skip
+
+
+def deep_infomax(size: int) -> Recipe:
+    """InfoNCE over the places of a map at a quarter of the side; crops, which the paper does without."""
+    return Recipe(
+        "tiny",
+        batch=128,
+        minutes=2.5,
+        fields={"bound": "nce", "hidden": 256, "units": 128, "views": OneView(size=size), "optim": MUON},
+    )
+
+
+def amdim(size: int) -> Recipe:
+    """Scores of 128 units."""
+    return Recipe(
+        "tiny", batch=128, minutes=2.5, fields={"units": 128, "clip": 10.0, "views": two_views(size), "optim": MUON}
+    )
+
+
+def drlim(size: int) -> Recipe:
+    """A map of 64 dimensions instead of two."""
+    return Recipe("tiny", batch=256, minutes=2.5, fields={"out": 64, "views": two_views(size), "optim": MUON})
+
+
+def triplet(size: int) -> Recipe:
+    """A head of 512."""
+    return Recipe("tiny", batch=256, minutes=2.5, fields={"hidden": 512, "views": two_views(size), "optim": MUON})
+
+
+def cpc_v2(size: int) -> Recipe:
+    """A grid of 5 x 5 patches, of 12 px where images have 32; they are apart from the third row on."""
+    patch = size * 3 // 8
+    return Recipe(
+        "tiny",
+        batch=64,
+        minutes=2.5,
+        fields={
+            "width": 64, "depth": 2,
+            "views": Patches(size=size, scale=(0.6, 1.0), patch=patch, stride=(size - patch) // 4),
+            "optim": MUON,
+        },
+    )  # fmt: skip
+
+
+def infomin(size: int) -> Recipe:
+    """MoCo v2's tiny setting with a rotated third crop: tiles of small images show little."""
+    return Recipe(
+        "tiny",
+        batch=256,
+        minutes=2.5,
+        fields={
+            "temperature": 0.2, "hidden": 512, "queue": 4096, "momentum": 0.98, "splits": 1, "optim": MUON,
+            "views": TwoViewsAndParts(
+                size=smaller(size), test_size=size, strength=0.5, blur=(0.0, 0.0), transform="rotation", part_scale=(0.3, 1.0)
+            ),
+        },
+    )  # fmt: skip

@@ -1,0 +1,107 @@
+"""Encoders made of an encoder: what methods keep that is more than the net they were given.
+
+Each knows by `wrapped` how it was made, which the card of a saved encoder carries, and `wrap` makes it again.
+Shapes: B images, C channels, S side in pixels, D features.
+"""
+
+import copy
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from nolabel.core import UserError
+from nolabel.networks.batchnorm import layer_norms
+from nolabel.networks.mlp import mlp
+from nolabel.views.color import rgb_to_lab, rgb_to_ydbdr
+from nolabel.views.parts import overlapping
+
+SPACES = {
+    "lab": (rgb_to_lab, (50.0, 0.0, 0.0), (50.0, 40.0, 40.0)),
+    "ydbdr": (rgb_to_ydbdr, (0.5, 0.0, 0.0), (0.5, 0.5, 0.5)),
+}
+"""colour spaces with a channel of light and two of colour: from RGB, and what is subtracted and divided by"""
+
+
+class Wrapped(nn.Module):
+    """Gives on what the report and the exporters ask of an encoder of images: `dim`, `size`, `channels`."""
+
+    def __init__(self, encoder: Any, dim: int, **wrapped: Any):
+        super().__init__()
+        self.dim, self.size, self.channels = dim, encoder.size, encoder.channels
+        self.wrapped = {"kind": type(self).__name__, **wrapped}
+
+
+class Headed(Wrapped):
+    """An encoder and `layers` times linear, batch norm and ReLU of width `hidden`: (B, C, S, S) -> (B, hidden)."""
+
+    def __init__(self, encoder: Any, layers: int, hidden: int):
+        super().__init__(encoder, hidden if layers else encoder.dim, layers=layers, hidden=hidden)
+        self.encoder = encoder
+        self.head = mlp(encoder.dim, *[hidden] * layers, 1)[:-1]
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.head(self.encoder(x))
+
+
+class LightAndColour(Wrapped):
+    """Two encoders of one kind, for the light and for the colours of an image: (B, 3, S, S) -> (B, 2 D), joined.
+
+    Images are RGB, normalised by `mean` and `std`. Each half sees three channels of which the other's are zero, which is
+    what a net of one or two input channels computes; both start from the weights of `encoder`.
+    """
+
+    mean: Tensor
+    std: Tensor
+    shift: Tensor
+    scale: Tensor
+
+    def __init__(self, encoder: Any, space: str, mean: tuple[float, ...], std: tuple[float, ...]):
+        if space not in SPACES:
+            raise UserError(f"unknown colour space '{space}' (there are: {', '.join(SPACES)})")
+        if encoder.channels != 3:
+            raise UserError(f"light and colour want images of 3 channels, not {encoder.channels}")
+        super().__init__(encoder, 2 * encoder.dim, space=space, mean=tuple(mean), std=tuple(std))
+        self.light, self.color = encoder, copy.deepcopy(encoder)
+        self.convert, shift, scale = SPACES[space]
+        for name, values in (("mean", mean), ("std", std), ("shift", shift), ("scale", scale)):
+            self.register_buffer(name, torch.tensor(values).view(3, 1, 1), persistent=False)
+
+    def split(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """What either half sees, (B, 3, S, S) each: light and two channels of zeros, a channel of zeros and colours."""
+        with torch.autocast(x.device.type, enabled=False):
+            x = (self.convert(x.float() * self.std + self.mean) - self.shift) / self.scale
+        channel = torch.arange(3, device=x.device).view(3, 1, 1)
+        return torch.where(channel < 1, x, 0.0), torch.where(channel < 1, 0.0, x)
+
+    def halves(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Features of the light and of the colours, (B, D) each."""
+        light, color = self.split(x)
+        return self.light(light), self.color(color)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.cat(self.halves(x), 1)
+
+
+class Patchwise(Wrapped):
+    """The mean of an encoder's features of overlapping patches: (B, C, S, S) -> (B, D).
+
+    `layer_norm` exchanges the encoder's batch norms, in place: with them patches would tell of each other.
+    """
+
+    def __init__(self, encoder: Any, patch: int, stride: int, layer_norm: bool = True):
+        super().__init__(encoder, encoder.dim, patch=patch, stride=stride, layer_norm=layer_norm)
+        self.encoder = layer_norms(encoder) if layer_norm else encoder
+        self.patch, self.stride = patch, stride
+
+    def grid(self, patches: Tensor) -> Tensor:
+        """Patches (B, h, w, C, p, p) -> features of each (B, h, w, D)."""
+        return self.encoder(patches.flatten(0, 2)).unflatten(0, patches.shape[:3])
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.grid(overlapping(x, self.patch, self.stride)).mean((1, 2))
+
+
+def wrap(encoder: Any, kind: str, **arguments: Any) -> Wrapped:
+    """Make again what `wrapped` of a card describes, around a fresh encoder."""
+    return {c.__name__: c for c in (Headed, LightAndColour, Patchwise)}[kind](encoder, **arguments)

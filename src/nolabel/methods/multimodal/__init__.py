@@ -1,0 +1,1 @@
+"""Several modalities of one sample: image and text."""

@@ -1,0 +1,1 @@
+"""Few labels and many samples without one."""

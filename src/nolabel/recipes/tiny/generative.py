@@ -1,0 +1,67 @@
+"""The generative family; see the package. Painters of 64 channels, no lighter than the encoder is."""
+
+from typing import Any
+
+from nolabel.recipes import Recipe
+from nolabel.recipes.tiny import ADAMW
+from nolabel.views.image import OneView
+from nolabel.views.lab import LightAndColor
+
+
+def _recipe(encoder: str = "tiny", **fields: Any) -> Recipe:
+    return Recipe(encoder, batch=128, minutes=2.5, fields={"optim": ADAMW, **fields})
+
+
+def _crop(size: int) -> OneView:
+    return OneView(size=size, scale=(0.5, 1.0))
+
+
+def _unit(size: int) -> OneView:
+    return OneView(
+        size=size, scale=(1.0, 1.0), ratio=(1.0, 1.0), flip=0.5, mean=(0.0, 0.0, 0.0), std=(1.0, 1.0, 1.0)
+    )  # fmt: skip
+
+
+def dae(size: int) -> Recipe:
+    """Half of the values masked; a code of 256."""
+    return _recipe(views=_unit(size), level=0.5, code=256, width=64)
+
+
+def stacked_dae(size: int) -> Recipe:
+    """The paper's three layers of 1,000; Adam instead of plain gradient descent."""
+    return _recipe("dense", views=_unit(size))
+
+
+def autoencoder(size: int) -> Recipe:
+    """A code of 64."""
+    return _recipe(views=_crop(size), width=64)
+
+
+def vae(size: int) -> Recipe:
+    """Pixels are trusted more than in the paper's frame: else the prior is all there is."""
+    return _recipe(views=_crop(size), deviation=0.3, width=64)
+
+
+def aae(size: int) -> Recipe:
+    """A critic of 256."""
+    return _recipe(views=_crop(size), hidden=256, width=64)
+
+
+def bigan(size: int) -> Recipe:
+    """A critic that starts with 16 channels."""
+    return _recipe(views=_crop(size), hidden=256, width=64)
+
+
+def context_encoder(size: int) -> Recipe:
+    """A hole of half the side, a band of one pixel."""
+    return _recipe(views=_crop(size), overlap=1, width=64)
+
+
+def colorization(size: int) -> Recipe:
+    """Colours at a quarter of the side."""
+    return _recipe(views=LightAndColor(size=size, scale=(0.3, 1.0)), doublings=1, width=64)
+
+
+def split_brain(size: int) -> Recipe:
+    """Both halves at a quarter of the side."""
+    return _recipe(views=OneView(size=size, scale=(0.3, 1.0)), doublings=1, width=64)

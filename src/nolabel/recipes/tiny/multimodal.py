@@ -1,0 +1,32 @@
+"""The families of several modalities; see the package."""
+
+from nolabel.core import Optim
+from nolabel.recipes import Recipe
+from nolabel.views.pairs import Captioned
+
+PAIRS = Optim("adamw", lr=1e-3, weight_decay=0.1, betas=(0.9, 0.98), scaled=False, warmup_epochs=0.5)
+
+
+def clip(size: int) -> Recipe:
+    """Two tiny towers in a space of 64."""
+    return Recipe(
+        {"image": "tiny", "text": "tiny_text"},
+        batch=128,
+        minutes=2.5,
+        fields={"out": 64, "views": Captioned(size=size, scale=(0.5, 1.0), length=32), "optim": PAIRS},
+    )
+
+
+def siglip(size: int) -> Recipe:
+    """Two tiny towers in a space of 64; b at -ln of the batch."""
+    return Recipe(
+        {"image": "tiny", "text": "tiny_text"},
+        batch=128,
+        minutes=2.5,
+        fields={
+            "out": 64,
+            "offset": -4.85,
+            "views": Captioned(size=size, scale=(0.5, 1.0), length=32),
+            "optim": PAIRS,
+        },
+    )

@@ -1,0 +1,35 @@
+"""The point cloud family; see the package."""
+
+from nolabel.core import Optim
+from nolabel.recipes import Recipe
+from nolabel.views.points import OneCloud, TwoClouds
+
+
+def point_contrast(size: int) -> Recipe:
+    """256 points a view, of which 64 are in both."""
+    return Recipe(
+        "tiny_points",
+        batch=16,
+        minutes=2.5,
+        fields={
+            "temperature": 0.1,
+            "views": TwoClouds(points=256, pairs=64, jitter=0.01),
+            "optim": Optim("adamw", lr=1e-3, weight_decay=0.05, scaled=False, warmup_epochs=0.2),
+        },
+    )
+
+
+def point_mae(size: int) -> Recipe:
+    """16 groups of 16 points, a decoder of one block."""
+    return Recipe(
+        "tiny_point_groups",
+        batch=64,
+        minutes=2.5,
+        fields={
+            "width": 96,
+            "depth": 1,
+            "heads": 3,
+            "views": OneCloud(points=256, turn="up"),
+            "optim": Optim("adamw", lr=1e-3, weight_decay=0.05, scaled=False, warmup_epochs=1),
+        },
+    )

@@ -1,0 +1,193 @@
+"""One training of a study, in a process of its own: what it reached and what it took."""
+
+import json
+import multiprocessing
+import signal
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass, field
+from multiprocessing.connection import Connection
+from pathlib import Path
+from statistics import median
+from types import FrameType
+from typing import TYPE_CHECKING, Any
+
+from nolabel.core import UserError
+
+if TYPE_CHECKING:
+    from nolabel.api import Trained
+    from nolabel.evaluate import Evaluator
+
+FRESH = multiprocessing.get_context("spawn")
+HELD_OUT, PART = 1024, 128
+"""samples on which a method's own criterion is measured, and how many at once"""
+
+
+@dataclass(frozen=True)
+class Trial:
+    """One method on one data set from one seed."""
+
+    method: str
+    data: str
+    seed: int
+    budget: dict[str, Any]
+    """options of the run that the result depends on: minutes, encoder, ..."""
+    protocols: tuple[str, ...]
+    """names in `protocol`; the first one is what the method is judged by"""
+    own: str | None = None
+    """the method's own criterion: "loss" or the name of what its forward logs"""
+    how: dict[str, Any] = field(default_factory=dict)
+    """options that only say how it is computed: processes"""
+
+    @property
+    def key(self) -> tuple[str, str, int]:
+        """Method, name of the data and seed."""
+        return self.method, shown(self.data), self.seed
+
+    def __str__(self) -> str:
+        return f"{self.method} on {shown(self.data)}, seed {self.seed}"
+
+
+class Failed(Exception):
+    """A trial did not come to its end; the text is one line."""
+
+
+def shown(data: str) -> str:
+    """What a data set is called in a table: the last part of a path."""
+    return Path(data).name if Path(data).exists() else data
+
+
+def protocol(name: str) -> "Evaluator":
+    """The settings with which studies judge: those of the library, but fine-tuning short enough for hundreds of runs."""
+    from nolabel.api import PROTOCOLS
+    from nolabel.evaluate import FineTune
+
+    return FineTune(epochs=5, rates=(1e-3,)) if name == "fine-tune" else PROTOCOLS[name]()
+
+
+def measure(trial: Trial, folder: Path) -> dict[str, Any]:
+    """Train into `folder` (or go on there), judge, and say what it reached and took, as JSON types."""
+    import nolabel as nl
+
+    if (folder / "run.json").exists():
+        trained = nl.resume(folder, quiet=True)
+    else:
+        options = {**trial.budget, **trial.how, "seed": trial.seed, "dir": folder}
+        trained = nl.train(trial.method, trial.data, evaluate=(), report=False, quiet=True, **options)
+    judged = [protocol(name) for name in trial.protocols]
+    rows = {(r["protocol"], r["metric"]): r for r in trained.judge(None, judged)}
+    missing = [p.name for p in judged if (p.name, p.metrics[0]) not in rows]
+    if missing:
+        raise UserError(f"{trial} could not be judged by {', '.join(missing)}: the data need labels and a test split")
+    scores = [_score(rows[p.name, p.metrics[0]]) for p in judged] + ([own(trained, trial.own)] if trial.own else [])
+    lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    about, settings = trained.plan.about, trained.plan.settings
+    return {
+        **dict(zip(("method", "data", "seed"), trial.key)),
+        "budget": trial.budget,
+        "scores": scores,
+        "encoder": trained.plan.encoder["name"],
+        "batch": settings.batch,
+        "processes": settings.processes,
+        "seconds": lines[-1]["seconds"],
+        "steps": lines[-1]["step"],
+        "samples_per_s": median(line["samples_per_s"] for line in lines),
+        "memory": lines[-1]["memory"],
+        "alarms": [line["step"] for line in lines if "alarm" in line],
+        **{k: about[k] for k in ("started", "versions", "git", "machine")},
+    }
+
+
+def _score(row: dict[str, Any]) -> dict[str, Any]:
+    names = ("protocol", "metric", "value", "random_init", "raw_input")
+    return {k: row[k] for k in names} | {"settings": row["settings"]}
+
+
+def own(trained: "Trained", name: str) -> dict[str, Any]:
+    """The method's own criterion on held-out samples: its loss, or what its forward logs; beside it untrained weights.
+
+    Both see the same views and draw the same masks.
+    """
+    import torch
+
+    from nolabel import plan as plans
+    from nolabel.core.random import generator, seed_all
+    from nolabel.engine import Checkpoints
+
+    data = trained.built.data
+    state = Checkpoints(trained.folder / "checkpoints").load()
+    if state is None:
+        raise UserError(f"{trained.folder} has no checkpoint to measure {name} with")
+    t, split = plans.clock_at_end(state), data.splits.get("test", data.splits["train"])
+    found = []
+    for weights in (state["method"], None):
+        method = plans.build(trained.plan, torch.device("cpu"), data).method.eval()
+        if weights is not None:
+            method.load_state_dict(weights)
+        columns = [c for c in split.columns if c != "label" or method.labelled]
+        total, parts = 0.0, torch.arange(min(HELD_OUT, len(split))).split(PART)
+        with torch.no_grad():
+            for i, rows in enumerate(parts):
+                views = method.views(split.take(rows, columns), generator(i))
+                seed_all(i)
+                loss, logs = method(views, t)
+                total += float({**logs, "loss": loss}[name]) / len(parts)
+        found.append(total)
+    score = {"protocol": f"own {name}", "metric": name, "value": found[0], "random_init": found[1], "raw_input": None}
+    return {**score, "settings": {"samples": HELD_OUT}}
+
+
+def apart(trial: Trial, runs: Path | None = None) -> dict[str, Any]:
+    """`measure` in a fresh process, so that memory is the run's own and no run inherits another's threads or caches.
+
+    Under `runs` the run stays and an unfinished one is gone on with; without, it is removed. Raises `Failed`.
+    """
+    method, data, seed = trial.key
+    budget = "-".join(f"{v:g}min" if k == "minutes" else str(v) for k, v in trial.budget.items())
+    name = f"{method}-{data}-{budget}-seed{seed}".replace("/", "-").replace(":", "-")
+    with tempfile.TemporaryDirectory() if runs is None else nullcontext(str(runs)) as folder:
+        here, there = FRESH.Pipe(duplex=False)
+        process = FRESH.Process(target=_work, args=(there, trial, Path(folder) / name))
+        process.start()
+        there.close()
+        try:
+            with _terminated_by_exception():
+                found = here.recv()
+        except EOFError:
+            process.join()
+            raise Failed(f"{trial}: its process ended with code {process.exitcode}") from None
+        except BaseException as stop:
+            if not isinstance(stop, KeyboardInterrupt):  # the terminal tells the whole group about Ctrl-C
+                process.terminate()
+            process.join(60)
+            raise
+        process.join()
+    if isinstance(found, str):
+        raise Failed(f"{trial}: {found}")
+    return found  # type: ignore[no-any-return]
+
+
+def _work(pipe: Connection, trial: Trial, folder: Path) -> None:
+    from nolabel.engine import Interrupted
+
+    try:
+        pipe.send(measure(trial, folder))
+    except UserError as error:
+        pipe.send(str(error))
+    except Interrupted as stop:
+        raise SystemExit(stop.code) from None
+
+
+@contextmanager
+def _terminated_by_exception() -> Iterator[None]:
+    """SIGTERM raises, so that the process of the trial is not left behind."""
+
+    def leave(number: int, frame: FrameType | None) -> None:
+        raise SystemExit(128 + number)
+
+    before = signal.signal(signal.SIGTERM, leave)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)

@@ -1,0 +1,159 @@
+"""Several methods on one budget: what each reaches, and what it costs."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from statistics import mean, stdev
+from typing import Annotated, Any
+
+import tyro
+
+from nolabel.core import UserError
+from nolabel.studies._fill import fill, known, made_with
+from nolabel.studies._ledger import Ledger
+from nolabel.studies._trial import Trial, shown
+
+
+def compare(
+    methods: Annotated[tuple[str, ...], tyro.conf.Positional],
+    /,
+    data: str = "toyworld",
+    minutes: float = 5.0,
+    seeds: int = 3,
+    protocols: tuple[str, ...] = ("linear", "knn"),
+    encoder: str | None = None,
+    size: int | None = None,
+    processes: int | None = None,
+    out: Path = Path("results"),
+    runs: Path | None = None,
+    redo: bool = False,
+) -> None:
+    """Train several methods for the same time on the same data and machine, and write one table.
+
+    Writes compare-DATA.md, .json and .html, and compare-DATA-trials.json with every single run. Finished runs of the
+    same budget are kept, so methods can be added one by one.
+
+    Args:
+        methods: those to compare
+        data: a data set with labels, as train takes it
+        minutes: wall time of each training
+        seeds: runs of each method
+        protocols: knn, linear, low-shot, fine-tune (here 5 epochs at rate 0.001)
+        encoder: the same for all; default: that of each method's recipe
+        size: pixels that the encoder sees
+        processes: processes that share a batch; default: as train chooses
+        out: the folder of the table
+        runs: a folder in which the runs stay and are gone on with; default: they are removed
+        redo: train again what is finished
+
+    Example: nolabel compare simclr byol dino --data cifar10/ --minutes 10
+    """
+    from nolabel.api import PROTOCOLS
+
+    if not methods or not protocols or seeds < 1:
+        raise UserError(
+            "name the methods to compare, at least one protocol and one seed, e.g. nolabel compare simclr byol"
+        )
+    for name in protocols:
+        if name not in PROTOCOLS:
+            raise UserError(f"unknown protocol '{name}' (there are: {', '.join(PROTOCOLS)})")
+    budget = {"minutes": minutes, "encoder": encoder, "size": size, "processes": processes}
+    trials = [
+        Trial(method, data, seed, {k: v for k, v in budget.items() if v is not None}, protocols)
+        for method in dict.fromkeys(known(methods))
+        for seed in range(seeds)
+    ]
+    name = shown(data)
+    stem = "compare-" + "".join(c if c.isalnum() or c in "-_" else "-" for c in Path(name).stem)
+    given = "".join(f" --{k} {v:g}" if isinstance(v, float) else f" --{k} {v}" for k, v in trials[0].budget.items())
+
+    def publish(records: list[dict[str, Any]]) -> None:
+        from nolabel.api import write_json
+        from nolabel.engine.checkpoint import write_atomic
+        from nolabel.report import write_comparison
+
+        alike = [r for r in records if r["budget"] == trials[0].budget]
+        lines = table(alike, protocols)
+        named = list(dict.fromkeys(r["method"] for r in alike))
+        title = f"{len(named)} methods on {name}, {minutes:g} minutes each"
+        command, how = f"nolabel compare {' '.join(named)} --data {name} --seeds {seeds}{given}", made_with(alike)
+        write_json(out / f"{stem}.json", lines)
+        cells = [head(protocols), *(cells_of(line, protocols) for line in lines)]
+        text = "\n".join(
+            [f"# {title}", "", *markdown(cells), "", NOTE, "", f"`{command}`", "", *(f"- {x}" for x in how), ""]
+        )
+        write_atomic(out / f"{stem}.md", lambda file: file.write(text.encode()))
+        write_comparison(results(alike), out / f"{stem}.html", title, table=cells, notes=[NOTE, command, *how])
+
+    fill(Ledger(out / f"{stem}-trials.json", publish), trials, runs, redo)
+    print((out / f"{stem}.md").read_text())
+
+
+NOTE = (
+    "Accuracies in percent, mean ± standard deviation over seeds; every method has the same minutes of training. Random "
+    "init is the same encoder untrained, raw input no encoder. Memory is the peak of one process, judging apart."
+)
+
+
+def table(records: Sequence[dict[str, Any]], protocols: Sequence[str]) -> list[dict[str, Any]]:
+    """One row a method, best first, then random init with each encoder, then the raw input."""
+    methods: dict[tuple[str, str], list[dict[str, Any]]] = {}
+    for r in records:
+        methods.setdefault((r["method"], r["encoder"]), []).append(r)
+    rows = []
+    for (method, encoder), some in methods.items():
+        costs = {k: mean(r[k] for r in some) for k in ("seconds", "samples_per_s", "memory")}
+        rows.append(
+            {"method": method, "encoder": encoder, **scores(some, protocols, "value"), **costs, "seeds": len(some)}
+        )
+    rows.sort(key=lambda row: -row[protocols[0]])
+    free = {"seconds": None, "samples_per_s": None, "memory": None}
+    for encoder in sorted({r["encoder"] for r in records}):
+        some = list({r["seed"]: r for r in records if r["encoder"] == encoder}.values())
+        found = scores(some, protocols, "random_init")
+        rows.append({"method": "random init", "encoder": encoder, **found, **free, "seeds": len(some)})
+    some = list({r["seed"]: r for r in records}.values())
+    rows.append(
+        {"method": "raw input", "encoder": None, **scores(some, protocols, "raw_input"), **free, "seeds": len(some)}
+    )
+    return rows
+
+
+def scores(records: Sequence[dict[str, Any]], protocols: Sequence[str], column: str) -> dict[str, float | None]:
+    """Mean and, under NAME_std, standard deviation (n - 1) of each protocol; None where nothing was measured."""
+    found: dict[str, float | None] = {}
+    for name in protocols:
+        values = [s[column] for r in records for s in r["scores"] if s["protocol"] == name and s[column] is not None]
+        found[name] = mean(values) if values else None
+        found[f"{name}_std"] = stdev(values) if len(values) > 1 else None
+    return found
+
+
+def results(records: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The scores as rows of results.json, which the page takes."""
+    names = ("method", "data", "seed", "encoder")
+    return [
+        {**{k: r[k] for k in names}, **{k: v for k, v in s.items() if k != "settings"}}
+        for r in records
+        for s in r["scores"]
+    ]
+
+
+def head(protocols: Sequence[str]) -> list[str]:
+    """The head of the table."""
+    return ["method", "encoder", *protocols, "seconds", "samples/s", "memory (MiB)", "seeds"]
+
+
+def cells_of(row: dict[str, Any], protocols: Sequence[str]) -> list[str]:
+    """One row of the table as text."""
+    cells = [row["method"], row["encoder"] or ""]
+    for name in protocols:
+        spread = "" if row[f"{name}_std"] is None else f" ± {row[f'{name}_std']:.1f}"
+        cells.append("" if row[name] is None else f"{row[name]:.1f}{spread}")
+    cells += ["" if row[k] is None else f"{row[k]:,.0f}" for k in ("seconds", "samples_per_s", "memory")]
+    return [*cells, str(row["seeds"])]
+
+
+def markdown(cells: Sequence[Sequence[str]]) -> list[str]:
+    """Cells as lines of Markdown, the first row as head; numbers to the right."""
+    rule = ["---", "---", *["---:"] * (len(cells[0]) - 2)]
+    return [f"| {' | '.join(row)} |" for row in (cells[0], rule, *cells[1:])]

@@ -1,0 +1,162 @@
+"""Does every method learn? Each by its small recipe, judged beside the same encoder untrained and the raw input."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from statistics import mean, stdev
+from typing import Annotated, Any
+
+import tyro
+
+from nolabel import methods
+from nolabel.studies._fill import fill, known, made_with
+from nolabel.studies._ledger import Ledger
+from nolabel.studies._trial import Trial, protocol, shown
+
+FLOOR: dict[str, float] = {}
+"""points above random init that a method must reach in its short form (`short`), about half of what it does reach"""
+FLOOR_OF_OTHERS = 3.0
+
+PROTOCOLS: dict[str, tuple[str, ...]] = {"masked": ("linear", "fine-tune")}
+"""by method or family, what it is judged by; floors stand on the first"""
+PROTOCOLS_OF_OTHERS = ("knn", "linear")
+
+OWN: dict[str, str] = {"masked": "loss", "pretext": "accuracy"}
+"""by method or family, its own criterion on held-out samples: its loss, or the name of what its forward logs"""
+
+SHORT_MINUTES = 0.4
+
+
+def learning(
+    methods: Annotated[tuple[str, ...], tyro.conf.Positional] = (),
+    /,
+    data: tuple[str, ...] = ("toyworld",),
+    seeds: int = 3,
+    minutes: float = 2.0,
+    out: Path = Path("results"),
+    runs: Path | None = None,
+    redo: bool = False,
+    processes: int | None = None,
+) -> None:
+    """Train every method by its small recipe and judge it beside random init and raw input.
+
+    Writes learning.md and learning.json, and learning-trials.json with every single trial. Finished trials are kept, so
+    the table fills over several runs; two of them at once share the work, each on a core of its own with 'taskset -c 0'
+    and --processes 1.
+
+    Args:
+        methods: those to train; default: all
+        data: data sets with labels, each as train takes it
+        seeds: runs of each method on each data set
+        minutes: wall time of one training
+        out: the folder of the table
+        runs: a folder in which the runs stay and are gone on with; default: they are removed
+        redo: train again what is finished
+        processes: processes that share a batch; default: as train chooses
+
+    Example: nolabel study learning simclr mae --data toyworld cifar10/ --seeds 3
+    """
+    trials = [
+        Trial(method, source, seed, {"minutes": minutes}, judged_by(method), own_of(method), {"processes": processes})
+        for source in data
+        for method in known(methods)
+        for seed in range(seeds)
+    ]
+    names = " ".join(shown(source) for source in data)
+    command = f"nolabel study learning --data {names} --seeds {seeds} --minutes {minutes:g}"
+
+    def publish(records: list[dict[str, Any]]) -> None:
+        from nolabel.api import write_json
+        from nolabel.engine.checkpoint import write_atomic
+
+        write_json(out / "learning.json", rows(records))
+        text = page(records, command)
+        write_atomic(out / "learning.md", lambda file: file.write(text.encode()))
+
+    fill(Ledger(out / "learning-trials.json", publish), trials, runs, redo)
+    print((out / "learning.md").read_text())
+
+
+def judged_by(method: str) -> tuple[str, ...]:
+    """The protocols that fit a method."""
+    return PROTOCOLS.get(method) or PROTOCOLS.get(methods.describe(method).family, PROTOCOLS_OF_OTHERS)
+
+
+def own_of(method: str) -> str | None:
+    """The method's own criterion, if it has one that says something on held-out samples."""
+    return OWN.get(method) or OWN.get(methods.describe(method).family)
+
+
+def floor_of(method: str) -> float:
+    """Points above random init that the short form must show."""
+    return FLOOR.get(method, FLOOR_OF_OTHERS)
+
+
+def rows(records: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """One row for each method, data set and protocol: mean and standard deviation (n - 1) over the seeds."""
+    tables: dict[tuple[str, str, str], list[dict[str, Any]]] = {}
+    for r in records:
+        for score in r["scores"]:
+            tables.setdefault((r["data"], r["method"], score["protocol"]), []).append(score)
+    found = []
+    for (data, method, name), scores in tables.items():
+        values = [s["value"] for s in scores]
+        row: dict[str, Any] = {"method": method, "data": data, "protocol": name, "seeds": len(values)}
+        row |= {"mean": mean(values), "std": stdev(values) if len(values) > 1 else None}
+        for control in ("random_init", "raw_input"):
+            known = [s[control] for s in scores if s[control] is not None]
+            row[control] = mean(known) if known else None
+        first = judged_by(method)[0] if method in methods.names() else None
+        found.append(row | {"floor": floor_of(method) if name == first else None})
+    return found
+
+
+def page(records: Sequence[dict[str, Any]], command: str) -> str:
+    """The table as Markdown."""
+    lines = [
+        "# Does it learn?",
+        "",
+        "Every method by its small recipe, judged beside the same encoder untrained and the raw input, mean and standard",
+        "deviation over seeds. k-NN, linear and fine-tune are accuracies in percent; fine-tuned from random init is the",
+        "same net from scratch. `own` criteria are those of the method itself on held-out samples: of a loss less is better.",
+        "`floor` is the margin over random init that the method's test demands after its short form.",
+        "",
+        "| data | method | protocol | mean | random init | raw input | margin | floor | seeds | minutes |",
+        "|---|---|---|---:|---:|---:|---:|---:|---:|---:|",
+    ]
+    minutes = {(r["data"], r["method"]): r["budget"]["minutes"] for r in records}
+    for r in sorted(rows(records), key=lambda r: (r["data"], r["method"])):
+        spread = "" if r["std"] is None else f" ± {r['std']:.{digits(r)}f}"
+        cells = [r["data"], r["method"], r["protocol"], f"{number(r['mean'], r)}{spread}"]
+        cells += [number(r[k], r) for k in ("random_init", "raw_input")] + [
+            number(r["mean"] - r["random_init"], r, "+")
+        ]
+        cells += [number(r["floor"], r), str(r["seeds"]), f"{minutes[r['data'], r['method']]:g}"]
+        lines.append(f"| {' | '.join(cells)} |")
+    rang = [f"{r['method']} on {r['data']}, seed {r['seed']}" for r in records if r["alarms"]]
+    lines += ["", f"Collapse alarms in {len(records)} runs: {'; '.join(rang) or 'none'}.", ""]
+    return "\n".join([*lines, f"`{command}`", "", *(f"- {line}" for line in made_with(records)), ""])
+
+
+def digits(row: dict[str, Any]) -> int:
+    """Decimals: one for percents, three for a method's own criterion."""
+    return 3 if row["protocol"].startswith("own ") else 1
+
+
+def number(value: float | None, row: dict[str, Any], sign: str = "") -> str:
+    """A cell; empty where there is no number."""
+    return "" if value is None else f"{value:{sign}.{digits(row)}f}"
+
+
+def short(method: str, folder: Path, minutes: float = SHORT_MINUTES) -> tuple[float, float]:
+    """The short form: train briefly on the toy world in one process; the first protocol's score, and of random init."""
+    import nolabel as nl
+    from nolabel.evaluate import Linear
+
+    judge = protocol(judged_by(method)[0])
+    if isinstance(judge, Linear):
+        judge = Linear(grid=(1e-3, 1e-2, 1e-1), sweep_rows=2000)
+    trained = nl.train(
+        method, "toyworld", minutes=minutes, processes=1, evaluate=(), report=False, quiet=True, dir=folder
+    )
+    row = next(r for r in trained.judge(None, [judge]) if r["metric"] == judge.metrics[0])
+    return row["value"], row["random_init"]

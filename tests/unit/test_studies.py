@@ -1,0 +1,140 @@
+"""Studies: trials that several processes share, tables from trials, and both commands on a small folder."""
+
+import json
+import multiprocessing
+from pathlib import Path
+
+import pytest
+
+from nolabel.core import UserError
+from nolabel.studies import learning as learning_file  # noqa: F401 - the module, not its function
+from nolabel.studies import load, names, title
+from nolabel.studies._fill import known
+from nolabel.studies._ledger import Ledger
+from nolabel.studies._trial import Trial
+from nolabel.studies.compare import cells_of, head, scores, table
+from nolabel.studies.learning import floor_of, judged_by, own_of, page, rows
+from tests.unit.data_files import write_folder
+
+SPAWN = multiprocessing.get_context("spawn")
+
+
+def record(method="simclr", data="d", seed=0, value=50.0, minutes=1.0, alarms=(), **more):
+    score = {"protocol": "knn", "metric": "top1", "value": value, "random_init": 20.0 + seed, "raw_input": 30.0}
+    made = {"method": method, "data": data, "seed": seed, "budget": {"minutes": minutes}, "scores": [score]}
+    cost = {"seconds": 60.0, "steps": 10, "samples_per_s": 100.0, "memory": 200.0, "encoder": "tiny", "batch": 8}
+    about = {"processes": 1, "started": "2026-01-02T03:04:05", "versions": {"nolabel": "0"}, "git": "abc"}
+    machine = {"gpu": None, "cpu": "a processor", "threads": 1}
+    return {**made, **cost, **about, "machine": machine, "alarms": list(alarms), **more}
+
+
+def trial(method="simclr", seed=0, minutes=1.0, protocols=("knn",), own=None):
+    return Trial(method, "d", seed, {"minutes": minutes}, protocols, own)
+
+
+def test_a_finished_trial_is_kept_and_budgets_never_mix(tmp_path):
+    published = []
+    ledger = Ledger(tmp_path / "new" / "t.json", published.append)
+    for seed in (1, 0):
+        ledger.add(record(seed=seed))
+    ledger.add(record("mae"))
+    assert [(r["method"], r["seed"]) for r in ledger.records()] == [("mae", 0), ("simclr", 0), ("simclr", 1)]
+    assert ledger.has(trial()) and not ledger.has(trial(minutes=2.0)) and not ledger.has(trial(seed=2))
+    assert not ledger.has(trial(protocols=("knn", "linear"))) and not ledger.has(trial(own="loss"))
+    ledger.add(record(value=60.0))
+    assert [r["scores"][0]["value"] for r in ledger.records()] == [50.0, 60.0, 50.0]
+    ledger.add(record(minutes=2.0))
+    assert [(r["method"], r["budget"]["minutes"]) for r in ledger.records()] == [("mae", 1.0), ("simclr", 2.0)]
+    assert published[-1] == ledger.records()
+    ledger.path.write_text("[{")
+    with pytest.raises(UserError, match="damaged"):
+        ledger.records()
+
+
+def add_many(path, seeds):
+    ledger = Ledger(Path(path), lambda records: None)
+    for seed in seeds:
+        ledger.add(record(seed=seed))
+
+
+def claimed(path, answer):
+    with Ledger(Path(path), lambda records: None).claim(trial()) as mine, \
+            Ledger(Path(path), lambda records: None).claim(trial(seed=1)) as other:  # fmt: skip
+        answer.send((mine, other))
+
+
+def test_processes_side_by_side_lose_nothing_and_claim_apart(tmp_path):
+    path = tmp_path / "t.json"
+    workers = [SPAWN.Process(target=add_many, args=(str(path), range(i, 40, 2))) for i in range(2)]
+    here, there = SPAWN.Pipe(duplex=False)
+    ledger = Ledger(path, lambda records: None)
+    with ledger.claim(trial()) as mine:
+        third = SPAWN.Process(target=claimed, args=(str(path), there))
+        for process in (*workers, third):
+            process.start()
+        answer = here.recv()
+        for process in (*workers, third):
+            process.join(60)
+    assert mine and answer == (False, True)
+    assert [r["seed"] for r in ledger.records()] == list(range(40))
+
+
+def test_learning_rows_are_means_and_spreads_over_seeds():
+    records = [record(seed=s, value=v) for s, v in enumerate((40.0, 50.0, 60.0))] + [record("mae", alarms=[100])]
+    one, two = rows(records)
+    keys = ["method", "data", "protocol", "seeds", "mean", "std", "random_init", "raw_input", "floor"]
+    assert list(one) == keys and list(two) == keys
+    assert one == dict(zip(keys, ("simclr", "d", "knn", 3, 50.0, 10.0, 21.0, 30.0, floor_of("simclr"))))
+    assert two["std"] is None and two["floor"] is None, "mae is judged by another protocol first"
+    text = page(records, "nolabel study learning")
+    assert "| d | simclr | knn | 50.0 ± 10.0 | 21.0 | 30.0 | +29.0 |" in text
+    assert "Collapse alarms in 4 runs: mae on d, seed 0." in text and "a processor" in text and "abc" in text
+
+
+def test_what_a_method_is_judged_by():
+    assert judged_by("simclr") == ("knn", "linear") and own_of("simclr") is None
+    assert judged_by("mae") == ("linear", "fine-tune") and own_of("mae") == "loss"
+    with pytest.raises(UserError, match="did you mean 'simclr'"):
+        known(["simclrr"])
+
+
+def test_comparison_has_controls_as_rows_once_a_seed():
+    records = [record(seed=0, value=40.0), record(seed=1, value=60.0), record("byol", value=70.0)]
+    found = table(records, ["knn"])
+    assert [(r["method"], r["knn"], r["seeds"]) for r in found] == [
+        ("byol", 70.0, 1), ("simclr", 50.0, 2), ("random init", 20.5, 2), ("raw input", 30.0, 2),
+    ]  # fmt: skip
+    assert scores(records[:2], ["knn"], "value")["knn_std"] == pytest.approx(14.142, abs=1e-3)
+    assert cells_of(found[1], ["knn"]) == ["simclr", "tiny", "50.0 ± 14.1", "60", "100", "200", "2"]
+    assert len(head(["knn"])) == 7
+
+
+def test_the_listing_is_the_catalogue():
+    assert {"learning", "compare"} <= set(names())
+    assert all(callable(load(name)) and title(name).endswith(".") and load(name).__doc__ for name in names())
+
+
+def test_both_commands_on_a_folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    write_folder(tmp_path / "pets", 40, height=24)
+    out = tmp_path / "out"
+    load("learning")(("mae",), data=("pets",), seeds=1, minutes=0.01, out=out, processes=1)
+    found = json.loads((out / "learning.json").read_text())
+    assert [r["protocol"] for r in found] == ["linear", "fine-tune", "own loss"]
+    assert all(r["seeds"] == 1 and r["random_init"] is not None for r in found)
+    assert "--data pets" in (out / "learning.md").read_text()
+
+    def nothing_runs(*args):
+        raise AssertionError("a finished trial was run again")
+
+    with monkeypatch.context() as m:
+        m.setattr("nolabel.studies._fill.apart", nothing_runs)
+        load("learning")(("mae",), data=("pets",), seeds=1, minutes=0.01, out=out)
+    runs = tmp_path / "runs"
+    load("compare")(("rotation",), data="pets", seeds=1, minutes=0.01, out=out, runs=runs, processes=1)
+    (row, init, raw) = json.loads((out / "compare-pets.json").read_text())
+    assert (row["method"], init["method"], raw["method"]) == ("rotation", "random init", "raw input")
+    assert row["seconds"] > 0 and row["samples_per_s"] > 0 and 50 < row["memory"] < 20000
+    page = (out / "compare-pets.html").read_text()
+    assert "random init" in page and "memory" in page and str(tmp_path) not in page
+    assert [p.name for p in runs.iterdir()] == ["rotation-pets-0.01min-1-seed0"]
