@@ -10,7 +10,7 @@ CVPR 2021, arXiv:2104.14558.
 
 The image objectives are as they are; that things persist over time is all that is new. Shapes: R = rho clips, B videos,
 D features, P projection. Differs: simclr sets clips against each other in pairs, so the other R - 2 clips of a video are
-no negatives; the batch norms of the heads see the batch of the rank.
+no negatives. The paper's batch norms are those of its GPUs with keys dealt out anew; here `splits` stand for the GPUs.
 """
 
 from itertools import permutations
@@ -19,9 +19,11 @@ from typing import Literal
 import torch
 from torch import nn
 
-from nolabel.core import Method, Optim, UserError
+from nolabel.core import Method, Optim
+from nolabel.core.dist import world
 from nolabel.losses.contrastive import info_nce, nt_xent
 from nolabel.losses.distill import negative_cosine
+from nolabel.networks.batchnorm import in_groups, shuffled
 from nolabel.networks.ema import EMA
 from nolabel.networks.memory import Queue
 from nolabel.networks.mlp import mlp
@@ -41,12 +43,12 @@ class RhoClips(Method):
     """keys of earlier batches that moco remembers"""
     momentum: tuple[float, float] = (0.994, 1.0)
     """of the average net of moco and byol (byol: 0.996), a cosine from first to last"""
+    splits: int = 8
+    """of moco: parts of the batch that batch norm sees apart, over all processes; keys are dealt out to them at random"""
     views: Clips = Clips(size=224, frames=8, stride=8, clips=2)
     optim: Optim = Optim("sgd", lr=0.4, weight_decay=1e-6, warmup_epochs=35)
 
     def build(self, data, video):
-        if self.base not in ("moco", "byol", "simclr"):
-            raise UserError(f"rho_clips has no base {self.base!r}; there are moco, byol and simclr")
         widths = (self.hidden,) if self.base == "byol" else (self.hidden, self.hidden)
         self.online = nn.Sequential(video, mlp(video.dim, *widths, self.out))
         if self.base != "simclr":
@@ -57,20 +59,20 @@ class RhoClips(Method):
             self.head = mlp(self.out, self.hidden, self.out)
 
     def forward(self, views, t):
-        clips_RB = views["clips"]
-        R, B = clips_RB.shape[:2]
-        query, other = (list(side) for side in zip(*permutations(range(R), 2)))
-        z_RBP = self.online(clips_RB.flatten(0, 1)).unflatten(0, (R, B))
+        clips, (R, B) = views["clips"].flatten(0, 1), views["clips"].shape[:2]
+        one, other = (list(side) for side in zip(*permutations(range(R), 2)))
+        groups = max(1, self.splits // world()) if self.base == "moco" else 1
+        z_RBP = in_groups(self.online, clips, groups).unflatten(0, (R, B))
         if self.base == "simclr":
-            found = [nt_xent(z_RBP[r], z_RBP[s], self.temperature) for r, s in zip(query, other) if r < s]
+            found = [nt_xent(z_RBP[r], z_RBP[s], self.temperature) for r, s in zip(one, other) if r < s]
             loss, accuracy = (torch.stack(values).mean() for values in zip(*found))
             return loss, {"instance_accuracy": accuracy}
-        key_RBP = self.target(clips_RB.flatten(0, 1)).unflatten(0, (R, B))
+        key_RBP = shuffled(self.target, clips, groups).unflatten(0, (R, B))
         if self.base == "byol":
             guess_RBP = self.head(z_RBP.flatten(0, 1)).unflatten(0, (R, B))
-            cosine = -negative_cosine(guess_RBP[query], key_RBP[other])
+            cosine = -negative_cosine(guess_RBP[one], key_RBP[other])
             return 2 - 2 * cosine, {"cosine": cosine.detach()}
-        pairs = z_RBP[query].flatten(0, 1), key_RBP[other].flatten(0, 1)
+        pairs = z_RBP[one].flatten(0, 1), key_RBP[other].flatten(0, 1)
         loss, accuracy = info_nce(*pairs, self.memory.rows, self.temperature)
         self.memory.enqueue(key_RBP.transpose(0, 1).flatten(0, 1))
         return loss, {"instance_accuracy": accuracy}
