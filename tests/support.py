@@ -12,7 +12,7 @@ from nolabel.core import DataInfo, Method, Optim, labelled_rows
 from nolabel.core.fields import override
 from nolabel.core.random import fold, generator, seed_all
 from nolabel.engine import Run, Settings
-from nolabel.engine.precision import attention_for
+from nolabel.engine.precision import attention_for, channels_last
 
 NARROW = {
     "codes": 40,
@@ -23,7 +23,7 @@ NARROW = {
     "bottleneck": 24,
     "prototypes": 64,
     "clusters": 12,
-    "words": 40,
+    "codewords": 40,
     "width": 48,
     "depth": 1,
     "heads": 3,
@@ -164,7 +164,7 @@ def build(name: str, seed: int = 1, encoder: str | None = None, **changes) -> Me
     seed_all(seed)
     made = nets(method, noise, encoder)
     method.build(noise.info, **made)
-    return attention_for(method.to(memory_format=torch.channels_last), torch.device("cpu"))
+    return attention_for(channels_last(method), torch.device("cpu"))
 
 
 def run(name: str, folder=None, steps: int = 6, method: Method | None = None, **settings) -> Run:

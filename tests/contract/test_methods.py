@@ -15,12 +15,13 @@ from nolabel import encoders, methods, recipes
 from nolabel.core import Clock, DataInfo, labelled_rows
 from nolabel.core.fields import from_json, override, to_json
 from nolabel.core.random import fold, generator, seed_all
+from nolabel.networks.ema import EMA
 from tests.golden import fields as golden_fields
 from tests.golden import losses as golden_losses
 from tests.support import Access, Noise, build, mask_makers, run, small, takes
 
 DRAWS_PER_SAMPLE = {
-    "aae", "bigan", "context_encoder", "counting", "dae", "jigsaw", "masked_language_model", "noisy_student",
+    "aae", "bigan", "context_encoder", "counting", "dae", "jigsaw", "m3ae", "masked_language_model", "noisy_student",
     "point_mae", "random_walk", "stacked_dae", "vae", "vat",
 }  # fmt: skip
 """methods whose forward draws for each sample, beside those that `mask_makers` finds: a permuted batch has other draws"""
@@ -115,6 +116,17 @@ def test_two_steps_move_what_trains(name):
                 and not n.endswith("bias") and not _frozen_at_first(r, n)]  # fmt: skip
 
 
+def test_running_averages_follow(name):
+    r = run(name, steps=5)
+    averages = {n: m for n, m in r.method.named_modules() if isinstance(m, EMA)}
+    if not averages:
+        pytest.skip("it has no running average")
+    before = {n: [p.detach().clone() for p in m.parameters()] for n, m in averages.items()}
+    r.train()
+    for n, m in averages.items():
+        assert any(not torch.equal(p, b) for p, b in zip(m.parameters(), before[n])), f"{n} never moves"
+
+
 def _frozen_at_first(r, name):
     """Parameters that the method holds still for the first epochs on purpose (DINO's prototypes)."""
     return getattr(r.method, "freeze_last", 0) > 0 and ".last." in f".{name}"
@@ -138,8 +150,7 @@ def test_watching_changes_nothing(name):
 
     alone, watched = run(name), run(name, log_every=1)
     plain = watched.method.views.plain(watched.source.at(0, 0))
-    x = next(iter(plain.values()))
-    watched.observers = [Monitor(x, tell=lambda line: None)]
+    watched.observers = [Monitor(plain, tell=lambda line: None)]
     alone.train()
     watched.train()
     for (key, a), b in zip(alone.method.state_dict().items(), watched.method.state_dict().values()):

@@ -1,7 +1,7 @@
 """The contract everything stands on. Imports torch and nothing else."""
 
 from nolabel.core.clock import Clock
-from nolabel.core.method import Method, Preset
+from nolabel.core.method import Method, Preset, kept_by_modality
 from nolabel.core.types import (
     Batch,
     DataInfo,
@@ -28,5 +28,6 @@ __all__ = [
     "TokenEncoder",
     "UserError",
     "ViewMaker",
+    "kept_by_modality",
     "labelled_rows",
 ]

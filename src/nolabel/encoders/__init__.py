@@ -5,6 +5,7 @@ from typing import Any
 
 from torch import nn
 
+from nolabel.core import UserError
 from nolabel.encoders import audio, points, text, video
 from nolabel.encoders.image import ConvEncoder, image_encoder
 from nolabel.encoders.tiny import TinyConv, tiny_tokens
@@ -39,6 +40,9 @@ def make(
     """
     for kind in (video, audio, points, text):
         if name in kind.OURS:
+            if options.pop("pretrained", False):
+                raise UserError(f"there are no pretrained weights of {name}; give a file as init")
+            options.pop("stem", None)
             encoder = kind.OURS[name](shape, **({"vocabulary": vocabulary} if kind is text else {}), **options)
             if init is not None:
                 load_weights(encoder, init)

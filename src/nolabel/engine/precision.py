@@ -27,8 +27,11 @@ def autocast_dtype(device: torch.device, precision: str) -> torch.dtype | None:
 
 
 def channels_last(net: nn.Module) -> nn.Module:
-    """Lay the weights of 2-D convolutions out channels-last, in place."""
-    return net.to(memory_format=torch.channels_last)
+    """Lay the weights of 2-D convolutions out channels-last, in place.
+
+    Not `net.to(memory_format=...)`: that refuses the weights of 3-D convolutions.
+    """
+    return net._apply(lambda t: t.contiguous(memory_format=torch.channels_last) if t.ndim == 4 else t)
 
 
 def attention_for(net: Net, device: torch.device) -> Net:

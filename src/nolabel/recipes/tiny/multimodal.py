@@ -30,3 +30,20 @@ def siglip(size: int) -> Recipe:
             "optim": PAIRS,
         },
     )
+
+
+def m3ae(size: int) -> Recipe:
+    """Captions of up to 24 tokens, half of them hidden; a decoder as light as the encoder."""
+    return Recipe(
+        "tiny_tokens",
+        batch=128,
+        minutes=2.5,
+        fields={
+            "width": 96,
+            "depth": 2,
+            "heads": 3,
+            "hide_text": 0.5,
+            "views": Captioned(size=size, scale=(0.5, 1.0), length=24),
+            "optim": Optim("adamw", lr=1.5e-3, weight_decay=0.05, betas=(0.9, 0.95), scaled=False, warmup_epochs=1),
+        },
+    )
