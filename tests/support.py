@@ -50,7 +50,7 @@ class Noise:
         stored = {"image": (image * 255).to(torch.uint8).permute(0, 2, 3, 1).contiguous()}
         if "video" in self.reads:
             coarse = torch.rand(self.rows, 3, 4, 4, 4, generator=rng)
-            video = smooth(coarse, (8, SIZE, SIZE), mode="trilinear")
+            video = smooth(coarse, (16, SIZE, SIZE), mode="trilinear")
             stored["video"] = (video * 255).to(torch.uint8).permute(0, 2, 3, 4, 1).contiguous()
         if "audio" in self.reads:
             coarse = torch.rand(self.rows, 1, 2000, generator=rng) - 0.5
@@ -68,7 +68,7 @@ class Noise:
         stored["label"] = torch.randint(0, 2, (self.rows,), generator=rng)
         self.stored = {k: v for k, v in stored.items() if k in self.reads or (k == "label" and self.labelled)}
         shapes = {k: tuple(v.shape[1:]) for k, v in stored.items() if k != "label"}
-        rates = {"video": 8.0, "audio": 8000.0}
+        rates = {"video": 16.0, "audio": 8000.0}
         self.info = DataInfo(self.rows, ("a", "b"), shapes, {k: v for k, v in rates.items() if k in shapes}, VOCABULARY)
         self.epoch_steps = self.rows // self.batch
 
