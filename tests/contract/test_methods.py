@@ -60,7 +60,7 @@ def test_defaults_are_the_papers_and_build_on_no_memory(name):
         "points": torch.zeros(1, 1024, 3),
         "text": torch.zeros(1, 128, dtype=torch.long),
         "depth": torch.zeros(1, 224, 224),
-        "segmentation": torch.zeros(1, 224, 224, dtype=torch.uint8),
+        "segmentation": torch.zeros(1, 224, 224, dtype=torch.long),
     }
     shapes = {k: tuple(x.shape[1:]) for k, x in method.views.plain(stored).items()}
     with torch.device("meta"):

@@ -36,9 +36,12 @@ class Layers:
         -> `image` float32 (B, C, S, S); `depth` (B, 1, S, S), standardised by `standardised`; `segmentation` int64
         (B, S / cell, S / cell).
         """
-        view = OneView(self.size, self.scale, flip=self.flip, mean=self.mean, std=self.std, interpolation="bicubic")
+        view = OneView(
+            size=self.size, scale=self.scale, flip=self.flip, mean=self.mean, std=self.std, interpolation="bicubic"
+        )
         image_BHWC = batch["image"]
-        draws = draw([view], *image_BHWC.shape[:3], rng.clone_state(), image_BHWC.device)  # those that `view` will draw
+        count, height, width, _ = image_BHWC.shape
+        draws = draw([view], count, height, width, rng.clone_state(), image_BHWC.device)  # those that `view` will draw
         others = {k: v for k, v in batch.items() if k not in self.reads}
         return {
             **others,
