@@ -121,8 +121,8 @@ def test_two_steps_move_what_trains(name):
 def test_running_averages_follow(name):
     r = run(name, steps=5)
     averages = {n: m for n, m in r.method.named_modules() if isinstance(m, EMA)}
-    if not averages:
-        pytest.skip("it has no running average")
+    if not averages or r.method.stages > 1:
+        pytest.skip("it has no running average, or its copies are made between stages")
     before = {n: [p.detach().clone() for p in m.parameters()] for n, m in averages.items()}
     r.train()
     for n, m in averages.items():

@@ -7,8 +7,6 @@ from nolabel import methods
 from tests.distributed.ranks import one_step, worker
 from tests.sampling import sample
 
-pytestmark = pytest.mark.xdist_group("ranks")  # processes are started once for all methods
-
 
 def pytest_generate_tests(metafunc):
     """Every method on two processes, a part of them that moves on with every commit on four."""
