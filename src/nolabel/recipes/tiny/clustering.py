@@ -18,7 +18,8 @@ def swav(size: int) -> Recipe:
         batch=256,
         minutes=2.5,
         fields={
-            "prototypes": 256, "hidden": 512, "out": 128, "freeze_last": 0.25, "views": multi_crop(size, smaller(size)), "optim": MUON,
+            "prototypes": 256, "hidden": 512, "out": 128, "freeze_last": 0.25,
+            "views": multi_crop(size, smaller(size)), "optim": MUON,
         },
     )  # fmt: skip
 
@@ -81,6 +82,19 @@ def obow(size: int) -> Recipe:
                 size=size, crop_size=smaller(size), scale=(0.2, 0.8), crops=1, local_size=size // 2,
                 local_scale=(0.1, 0.4), locals=2, blur=0.0,
             ),
+            "optim": MUON,
+        },
+    )  # fmt: skip
+
+
+def deepercluster(size: int) -> Recipe:
+    """Four turns by four super-clusters of 75 clusters."""
+    return Recipe(
+        "tiny",
+        batch=256,
+        minutes=2.5,
+        fields={
+            "clusters": 300, "reassign": 1, "pca": 64, "hidden": 0, "dropout": 0.0, "views": jittered(size),
             "optim": MUON,
         },
     )  # fmt: skip
