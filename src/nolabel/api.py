@@ -3,10 +3,10 @@
 import dataclasses
 import json
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
-from functools import cached_property
+from dataclasses import dataclass, replace
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -16,15 +16,23 @@ from torch import Tensor, nn
 
 from nolabel import methods
 from nolabel import plan as plans
-from nolabel.core import Method, UserError
+from nolabel.core import Batch, Method, UserError, kept_by_modality
 from nolabel.core.dist import barrier, rank, share, world
-from nolabel.core.fields import nearest, override
+from nolabel.core.fields import nearest, override, to_json
 from nolabel.core.random import fold, generator, seed_all
-from nolabel.data import Data, Prefetcher, Source, given, open_data
-from nolabel.encoders.files import load_encoder, save_encoder, to_onnx
+from nolabel.data import Data, Prefetcher, as_stored, given, open_data
+from nolabel.encoders.files import (
+    encoder_file,
+    encoder_files,
+    load_encoder,
+    load_into,
+    read_card,
+    save_encoder,
+    to_onnx,
+)
 from nolabel.engine import Checkpoints, Run
 from nolabel.engine import parallel as processes
-from nolabel.engine.checkpoint import write_atomic
+from nolabel.engine.checkpoint import disk_of, write_atomic
 from nolabel.engine.monitor import Monitor
 from nolabel.engine.observe import Bar, JsonLines, Observer, TensorBoard
 from nolabel.engine.precision import keep_freed_memory
@@ -34,6 +42,7 @@ from nolabel.evaluate import (
     Classify,
     Evaluator,
     FineTune,
+    Judgement,
     Linear,
     LowShot,
     OnlineKNN,
@@ -56,7 +65,8 @@ def train(method: str, data: str | Path = "toyworld", **settings: Any) -> "Train
     """Train a method on unlabelled data, judge it, write its run folder, and return the run.
 
     `settings` are the fields of `Options` (encoder, size, epochs, minutes, batch, seed, dir, ...) and those of the
-    method, nested ones as dicts or with dots: `train("simclr", temperature=0.2, views={"strength": 0.5})`.
+    method, nested ones as dicts or with dots: `train("simclr", temperature=0.2, views={"strength": 0.5})`; several
+    encoders are a dict, too: `train("avid", "clips/", encoder={"video": "tiny_video", "audio": "tiny_audio"})`.
     Raises `UserError` with one line that says what to mend, and `engine.Interrupted` after a signal.
     """
     names = {f.name for f in dataclasses.fields(Options)}
@@ -66,6 +76,9 @@ def train(method: str, data: str | Path = "toyworld", **settings: Any) -> "Train
         if name.split(".")[0] not in names | fields:
             raise UserError(f"'{name}' is neither an option nor a field of {method}{nearest(name, names | fields)}")
     chosen = {k: v for k, v in settings.items() if k in names}
+    for name in ("encoder", "init"):
+        if isinstance(each := chosen.get(name), dict):
+            chosen[name] = ",".join(f"{k}={v}" for k, v in each.items())
     for path in ("dir", "init"):
         if isinstance(chosen.get(path), str):
             chosen[path] = Path(chosen[path])
@@ -83,6 +96,8 @@ def train_with(method: str, options: Options, changes: dict[str, Any]) -> "Train
     folder = Path(share(str(_new_folder(options, plan)) if rank() == 0 else ""))
     if rank() == 0:
         plans.write(plan, folder / "run.json")
+        if data.tokenizer is not None:
+            data.tokenizer.save(folder / "tokenizer.json")
         if every := [f"{name}\t{why}\n" for split in data.splits.values() for name, why in split.skipped]:
             write_atomic(folder / "skipped.txt", lambda file: file.write("".join(every).encode()))
         if not options.quiet:
@@ -131,9 +146,31 @@ class Trained:
     plan: Plan
 
     @cached_property
+    def encoders(self) -> dict[str, nn.Module]:
+        """What the run kept, by modality, in evaluation mode: inputs as `views.plain` makes them -> features (B, D)."""
+        paths = encoder_files(self.folder)
+        if not paths:
+            raise UserError(f"{self.folder} holds no encoder; finish the run with 'nolabel resume {self.folder}'")
+        if all("name" in read_card(path) for path in paths):
+            return {read_card(path).get("modality", "image"): load_encoder(path) for path in paths}
+        if self.plan.info is None:
+            raise UserError(f"{self.folder} does not say what its method was told about the data; train it again")
+        method = plans.build_method(self.plan, self.plan.info)
+        kept = kept_by_modality(method, self.plan.inputs)
+        for path in paths:
+            load_into(kept[read_card(path)["modality"]], path)
+        return {modality: net.eval() for modality, net in kept.items()}
+
+    @property
     def encoder(self) -> nn.Module:
-        """The kept encoder, in evaluation mode: normalised images (B, C, S, S) -> features (B, D)."""
-        return load_encoder(self.folder / "encoder.safetensors")
+        """The kept encoder, the first where there are several: for images normalised (B, C, S, S) -> features (B, D)."""
+        return next(iter(self.encoders.values()))
+
+    def _modality(self, modality: str | None) -> str:
+        """One of the modalities that have an encoder; the first by default."""
+        if modality is not None and modality not in self.encoders:
+            raise UserError(f"{self.folder} has no encoder of '{modality}'{nearest(modality, self.encoders)}")
+        return modality or next(iter(self.encoders))
 
     @property
     def results(self) -> list[dict[str, Any]]:
@@ -156,37 +193,55 @@ class Trained:
         self.built.method.load_state_dict(found["method"])
         return self.built.method.eval()
 
-    def embed(self, data: str | Path | np.ndarray | Tensor | None = None, split: str = "train") -> np.ndarray:
-        """Features (N, D) float32 of images (N, H, W, C) uint8, or of a split of a data set; default: the run's own."""
-        if isinstance(data, np.ndarray | Tensor):
-            images = torch.as_tensor(data)
-            if images.ndim != 4 or images.dtype != torch.uint8:
-                raise UserError(f"images must be uint8 (N, H, W, C), these are {images.dtype} {tuple(images.shape)}")
+    def embed(
+        self,
+        data: str | Path | np.ndarray | Tensor | Mapping[str, Any] | None = None,
+        split: str = "train",
+        modality: str | None = None,
+    ) -> np.ndarray:
+        """Features (N, D) float32 of stored samples, or of a split of a data set; default: the run's own.
+
+        Stored samples are an array of the column that the run reads first, such as images uint8 (N, H, W, C), or a dict
+        of columns; their forms are those of `core.Batch`. `modality` chooses among several encoders.
+        """
+        modality = self._modality(modality)
+        if isinstance(data, np.ndarray | Tensor | Mapping):
+            reads = self.built.method.views.reads
+            found = data if isinstance(data, Mapping) else {reads[0]: data}
+            stored = {name: as_stored(name, x) for name, x in found.items()}
+            net, transform = self.encoders[modality], self.built.transform(modality)
             with torch.no_grad():
-                parts = [self.encoder(self.built.transform({"image": x})).float() for x in images.split(256)]
-            return torch.cat(parts).numpy()
+                parts = zip(*(x.split(256) for x in stored.values()))
+                return torch.cat([net(transform(dict(zip(stored, part)))).float() for part in parts]).numpy()
         source = self._open(data)
         if split not in source.splits:
             raise UserError(f"{source.name} has no split '{split}'{nearest(split, source.splits)}")
-        return self._features(source.splits[split]).x.numpy()
+        return self._features(source.splits[split], modality).x.numpy()
 
-    def export(self, path: str | Path) -> Path:
-        """Write the encoder: `.safetensors` (with a JSON card), `.pt` (timm's state dict) or `.onnx` by its ending."""
+    def export(self, path: str | Path, modality: str | None = None) -> list[Path]:
+        """Write the encoder: `.safetensors` (with a JSON card), `.pt` (timm's state dict) or `.onnx` by its ending.
+
+        Of several encoders each goes to a file of its own, NAME-MODALITY, unless `modality` chooses one.
+        """
         path = Path(path)
         path.parent.mkdir(parents=True, exist_ok=True)
-        match path.suffix:
-            case ".onnx":
-                to_onnx(self.encoder, path)
-            case ".safetensors" | ".pt" | ".pth":
-                save_encoder(self.encoder, path, card=json.loads((self.folder / "encoder.json").read_text()))
-            case other:
-                raise UserError(f"cannot export to '{other or path}': end the name in .safetensors, .pt or .onnx")
-        return path
+        if path.suffix not in (".onnx", ".safetensors", ".pt", ".pth"):
+            raise UserError(f"cannot export to '{path.suffix or path}': end the name in .safetensors, .pt or .onnx")
+        chosen = [self._modality(modality)] if modality else list(self.encoders)
+        written = []
+        for name in chosen:
+            target = path.with_stem(f"{path.stem}-{name}") if len(chosen) > 1 else path
+            if path.suffix == ".onnx":
+                to_onnx(self.encoders[name], target, name, self.plan.inputs[name])
+            else:
+                save_encoder(self.encoders[name], target, card=read_card(encoder_file(self.folder, name)))
+            written.append(target)
+        return written
 
     def judge(
         self, data: str | None = None, protocols: Sequence[str | Evaluator] = ("knn", "linear")
     ) -> list[dict[str, Any]]:
-        """Run protocols, by name or with settings of their own, on the kept encoder.
+        """Run protocols, by name or with settings of their own, on what was kept.
 
         Replaces rows of the same protocol and data in `results.json`.
         """
@@ -194,83 +249,96 @@ class Trained:
             if isinstance(name, str) and name not in PROTOCOLS:
                 raise UserError(f"unknown protocol '{name}'{nearest(name, PROTOCOLS)}")
         chosen = [PROTOCOLS[p]() if isinstance(p, str) else p for p in protocols]
-        source = self._open(data)
-        device = processes.device_of(self.plan.device)
+        source, device = self._open(data), processes.device_of(self.plan.device)
         how: dict[str, Any] = {
             "seed": self.plan.settings.seed,
             "device": device,
             "precision": self.plan.settings.precision,
         }
         of_encoder = [p for p in chosen if not isinstance(p, Classify)]
-        rows, notes = judge(
-            of_encoder,
-            self.encoder.to(device),
-            self.built.fresh_encoder,
-            source,
-            self.built.transform,
-            raw=[p.name for p in of_encoder if p.name in ("knn", "linear", "low-shot")],
-            **how,
-        )
+        raw = [p.name for p in of_encoder if p.name in ("knn", "linear", "low-shot")]
+        found: list[Judgement] = []
+        for modality, net in self.encoders.items():
+            fresh, transform = partial(self._untrained, modality), self.built.transform(modality)
+            found.append(judge(of_encoder, net.to(device), fresh, source, transform, raw=raw, modality=modality, **how))
         for own in (p for p in chosen if isinstance(p, Classify)):
+            modality = next(iter(self.plan.inputs))
+            fresh, transform = partial(self._untrained, modality), self.built.transform(modality)
             net = Classifier(self.method.to(device))
-            more = judge([own], net, self.built.fresh_encoder, source, self.built.transform, geometry=None, **how)
-            rows, notes = rows + more.rows, [*notes, *(note for note in more.notes if note not in notes)]
-        for note in notes:
+            found.append(judge([own], net, fresh, source, transform, geometry=None, modality=modality, **how))
+        rows = [row for judgement in found for row in judgement.rows]
+        for note in dict.fromkeys(note for judgement in found for note in judgement.notes):
             _tell(note)
-        new = {(r["protocol"], r["data"], r["metric"]) for r in rows}
-        kept = [r for r in self.results if (r["protocol"], r["data"], r["metric"]) not in new]
+        new = {row_key(r) for r in rows}
+        kept = [r for r in self.results if row_key(r) not in new]
         write_json(self.folder / "results.json", kept + rows)
         return rows
 
+    def _untrained(self, modality: str) -> nn.Module:
+        """What the run keeps for a modality, at its random initialisation."""
+        if "name" in read_card(encoder_file(self.folder, modality)):
+            return self.plan.fresh(modality)
+        return kept_by_modality(plans.build_method(self.plan, self.built.data.info), self.plan.inputs)[modality]
+
     def report(self) -> Path:
         """Write `report.html`, one page that needs nothing else."""
-        from nolabel.report import write_report
+        from nolabel.report import sample_pictures, write_report
 
         data, rng = self.built.data, generator(0)
         split = data.splits.get("test", data.splits["train"])
         rows = torch.randperm(len(split), generator=rng)[:2000].sort().values
         taken = split.take(rows)
-        with torch.no_grad():
-            parts = [{"image": x} for x in taken["image"].split(256)]
-            features = torch.cat([self.encoder(self.built.transform(part)).float() for part in parts])
+        modality = self._modality(None)
+        features = self._features(split, modality, rows=taken["index"])
         labels = taken["label"].numpy() if "label" in taken else None
+        reads = self.built.method.views.reads
         return write_report(
             self.folder,
-            images=taken["image"].numpy(),
-            features=features.numpy(),
+            images=sample_pictures(taken, reads, data),
+            features=features.x.numpy(),
             labels=labels,
             classes=data.info.classes,
-            galleries=self._galleries(taken["image"][:8]),
+            galleries=self._galleries({name: taken[name][:8] for name in reads}),
             notes=[*data.notes, *skipped(data)],
         )
 
-    def _galleries(self, images: Tensor) -> list[Any]:
-        """What the method has to show on a few images, from its newest checkpoint; what a token encoder looks at."""
-        from nolabel.report import Gallery, token_pictures
-        from nolabel.views import to_uint8
+    def _galleries(self, few: Batch) -> list[Any]:
+        """What the method has to show on a few samples, from its newest checkpoint; what token encoders look at."""
+        from nolabel.report import Gallery, shown_pictures, still, token_pictures
 
         galleries = []
         method, found = self.built.method, Checkpoints(self.folder / "checkpoints").load(_tell)
         if found is not None:
             method.load_state_dict(found["method"])
             method.eval()
+            few = {**few, "index": torch.arange(len(next(iter(few.values()))))}
             with torch.no_grad():
                 seed_all(1)
-                shown = method.show(method.views({"image": images}, generator(1)), plans.clock_at_end(found))
-            mean, std = getattr(method.views, "mean", (0.5,)), getattr(method.views, "std", (0.25,))
-            rows = [(name, list(to_uint8(x, mean, std).numpy())) for name, x in shown.items()]
+                shown = method.show(method.views(few, generator(1)), plans.clock_at_end(found))
+            rows = [(name, shown_pictures(x, method.views, self.built.data)) for name, x in shown.items()]
             if rows:
-                galleries.append(Gallery("What the method makes", "One column an image, as its views see it.", rows))
-        return galleries + token_pictures(self.encoder, images, self.built.transform)
+                galleries.append(Gallery("What the method makes", "One column a sample, as its views see it.", rows))
+        for modality, net in self.encoders.items():
+            x = method.views.plain(few)[modality]
+            galleries += token_pictures(net, x, shown_pictures(still(x), method.views, self.built.data))
+        return galleries
 
     def _open(self, data: str | Path | None) -> Data:
         if data is None or str(data) == self.plan.data:
             return self.built.data
-        return open_data(str(data), size=self.plan.size, channels=self.plan.encoder["channels"])
+        # kept at the size that suits the other data, and cut, resampled and tokenised like the run's own
+        form = replace(self.plan.form, side=None)
+        return open_data(str(data), self.built.method.views.reads, **form.given())
 
-    def _features(self, split: Any) -> Any:
+    def _features(self, split: Any, modality: str, rows: Tensor | None = None) -> Any:
         device = processes.device_of(self.plan.device)
-        return extract(self.encoder.to(device), split, self.built.transform, device, self.plan.settings.precision)
+        transform, precision = self.built.transform(modality), self.plan.settings.precision
+        return extract(self.encoders[modality].to(device), split, transform, device, precision, rows=rows)
+
+
+def row_key(row: dict[str, Any]) -> tuple[Any, ...]:
+    """What a row of `results.json` measures; rows without a modality are of images."""
+    return row.get("modality", "image"), row["protocol"], row["data"], row["metric"]
 
 
 class Access:
@@ -286,11 +354,19 @@ class Access:
         found = given(split) if self.built.method.labelled > 0 else None
         return (torch.full((len(split),), -1) if found is None else found).to(self.device)
 
-    def encode(self, net: nn.Module) -> Tensor:
-        """Features (N, D) of all training samples in plain views, in evaluation mode, on the device."""
+    def encode(self, net: nn.Module, modality: str | None = None) -> Tensor:
+        """Features (N, D) of all training samples in plain views, in evaluation mode, on the device.
+
+        `modality` says what the net takes where the plain view holds several; by default the first.
+        """
         split = self.built.data.splits["train"]
+        transform = self.built.transform(modality or next(iter(self.built.plan.inputs)))
         precision = self.built.plan.settings.precision
-        return extract(net, split, self.built.transform, self.device, precision).x.to(self.device)
+        found = extract(net, split, transform, self.device, precision)
+        x = found.x
+        if len(x) < len(split):  # training never meets the rows of files that cannot be read; they are nothing special
+            x = x.mean(0).repeat(len(split), 1).index_copy_(0, found.rows, x)  # type: ignore[arg-type]
+        return x.to(self.device)
 
 
 def write_json(path: Path, value: Any) -> None:
@@ -318,8 +394,7 @@ def _go(built: Built, folder: Path, device: torch.device, quiet: bool, again: bo
         raise UserError(
             f"--batch {settings.batch} does not divide into {world()} processes x {settings.accumulate} parts"
         )
-    labelled = built.method.labelled
-    source = Source(built.data.splits["train"], settings.batch // settings.accumulate, labelled=labelled)
+    source = built.source(settings.batch // settings.accumulate)
 
     def feed(seed: int, start: int) -> Prefetcher:
         def to_device(batch: dict[str, Any], step: int) -> dict[str, Any]:
@@ -346,14 +421,17 @@ def _go(built: Built, folder: Path, device: torch.device, quiet: bool, again: bo
     if device.type == "cpu":  # the cores of the other ranks are free now
         torch.set_num_threads(max(torch.get_num_threads(), processes.cores()))
     trained.built = built
-    save_encoder(built.method.kept(), folder / "encoder.safetensors", card=_card(plan, built))
-    trained.encoder = built.method.kept().eval()
+    trained.encoders = {modality: net.eval() for modality, net in built.kept().items()}
     trained.method = built.method.eval()
     classifies = type(built.method).predict is not Method.predict and "classify" not in plan.evaluate
-    if plan.evaluate:
-        trained.judge(None, (*plan.evaluate, *(["classify"] if classifies else [])))
-    if plan.report:
-        trained.report()
+    with disk_of(folder):
+        for modality, net in trained.encoders.items():
+            name = f"encoder-{modality}.safetensors" if len(trained.encoders) > 1 else "encoder.safetensors"
+            save_encoder(net, folder / name, card=_card(plan, built, modality, net))
+        if plan.evaluate:
+            trained.judge(None, (*plan.evaluate, *(["classify"] if classifies else [])))
+        if plan.report:
+            trained.report()
     return trained
 
 
@@ -361,23 +439,34 @@ def _observers(built: Built, folder: Path, device: torch.device, quiet: bool) ->
     split = built.data.splits["train"]
     settings = built.plan.settings
     rows = torch.randperm(len(split), generator=generator(fold(settings.seed, 9)))[:256].sort().values
+    inputs = built.method.views.plain(split.take(rows, built.method.views.reads))
+    transform = built.transform(next(iter(built.kept())))
     labels = split.classes and "label" in split.columns
-    knn = OnlineKNN(split, built.transform, device, settings.precision) if labels else None
-    monitor = Monitor(built.transform(split.take(rows)), knn=knn, tell=_tell)
+    knn = OnlineKNN(split, transform, device, settings.precision) if labels else None
+    monitor = Monitor(inputs, knn=knn, tell=_tell)
     return [monitor, JsonLines(folder / "metrics.jsonl"), TensorBoard(folder / "tensorboard"), Bar(quiet)]
 
 
-def _card(plan: Plan, built: Built) -> dict[str, Any]:
-    """What someone needs to use the encoder without us."""
+def _card(plan: Plan, built: Built, modality: str, net: nn.Module) -> dict[str, Any]:
+    """What someone needs to use the encoder without us; `name` stands there if `encoders.make` builds it alone."""
     views = built.method.views
+    shell = plan.shell(modality) if plan.encoders else None
+    own = type(shell) is type(net) and _outline(shell) == _outline(net)
+    arguments = plan.encoders[plan.parameter(modality)] if own else {}
     return {
-        **{k: v for k, v in plan.encoder.items() if k not in ("init", "pretrained")},
-        "dim": built.method.kept().dim,
-        "mean": list(getattr(views, "mean", ())),
-        "std": list(getattr(views, "std", ())),
+        **{k: v for k, v in arguments.items() if k not in ("init", "pretrained")},
+        "modality": modality,
+        "shape": list(plan.inputs[modality]),
+        "dim": getattr(net, "dim", None),
+        "mean": to_json(getattr(views, "mean", ())),
+        "std": to_json(getattr(views, "std", ())),
         "method": plan.method,
         "data": plan.data,
     }
+
+
+def _outline(net: nn.Module) -> dict[str, Any]:
+    return {name: tensor.shape for name, tensor in net.state_dict().items()}
 
 
 def _new_folder(options: Options, plan: Plan) -> Path:
@@ -431,9 +520,16 @@ def _headline(plan: Plan, data: Data, folder: Path) -> str:
     s = plan.settings
     length = f"{s.minutes:g} minutes" if s.minutes else f"{s.epochs:g} epochs" if s.epochs else f"{s.steps} steps"
     return (
-        f"{plan.method} on {data.name} ({len(data.splits['train']):,} samples, {plan.size} px), encoder "
-        f"{plan.encoder['name']}, batch {s.batch}, {length}, recipe {plan.recipe} -> {folder}"
+        f"{plan.method} on {data.name} ({len(data.splits['train']):,} samples, {_seen(plan)}), encoder "
+        f"{plan.encoder}, batch {s.batch}, {length}, recipe {plan.recipe} -> {folder}"
     )
+
+
+def _seen(plan: Plan) -> str:
+    """What the encoders see, e.g. "32 px" or "video 3 x 8 x 32 x 32, audio 1 x 64 x 96"."""
+    if list(plan.inputs) == ["image"]:
+        return f"{plan.form.size} px"
+    return ", ".join(f"{modality} {' x '.join(map(str, shape))}" for modality, shape in plan.inputs.items())
 
 
 class Stopped(Exception):
@@ -468,8 +564,13 @@ def _first_rank_first() -> Iterator[None]:
         barrier()
 
 
-def embed_to(folder: str | Path, out: Path, data: str | None = None, split: str = "train") -> str:
-    """Write features to `.npy` or `.parquet` (columns index, name, label, feature); returns what was written."""
+def embed_to(
+    folder: str | Path, out: Path, data: str | None = None, split: str = "train", modality: str | None = None
+) -> str:
+    """Write features to `.npy` or `.parquet` (columns index, name, label, feature); returns what was written.
+
+    Several encoders give several columns, feature_MODALITY; `.npy` holds the features of one.
+    """
     run = load(folder)
     if out.suffix not in (".npy", ".parquet"):
         raise UserError(f"cannot write features to '{out.suffix or out}': end the name in .parquet or .npy")
@@ -477,22 +578,28 @@ def embed_to(folder: str | Path, out: Path, data: str | None = None, split: str 
     if split not in source.splits:
         raise UserError(f"{source.name} has no split '{split}'{nearest(split, source.splits)}")
     chosen = source.splits[split]
-    found = run._features(chosen)
+    modalities = [run._modality(modality)] if modality or out.suffix == ".npy" else list(run.encoders)
+    found = {name: run._features(chosen, name) for name in modalities}
+    first = next(iter(found.values()))
     out.parent.mkdir(parents=True, exist_ok=True)
-    x = found.x.numpy()
     if out.suffix == ".npy":
-        write_atomic(out, lambda file: np.save(file, x, allow_pickle=False))
+        write_atomic(out, lambda file: np.save(file, first.x.numpy(), allow_pickle=False))
     else:
         import pyarrow as pa
         import pyarrow.parquet as pq
 
-        rows = range(len(x)) if found.rows is None else found.rows.tolist()
+        rows = range(len(first)) if first.rows is None else first.rows.tolist()
         columns: dict[str, Any] = {"index": pa.array(rows)}
         if chosen.names is not None:
             columns["name"] = pa.array([chosen.name_of(i) for i in rows])
-        if found.y is not None:
-            columns["label"] = pa.array(found.y.numpy())
-        columns["feature"] = pa.FixedSizeListArray.from_arrays(pa.array(x.reshape(-1)), x.shape[1])
+        if first.y is not None:
+            columns["label"] = pa.array(first.y.numpy())
+        for name, features in found.items():
+            title = "feature" if len(found) == 1 else f"feature_{name}"
+            columns[title] = pa.FixedSizeListArray.from_arrays(
+                pa.array(features.x.numpy().reshape(-1)), features.x.shape[1]
+            )
         table = pa.table(columns)
         write_atomic(out, lambda file: pq.write_table(table, file))
-    return f"{out}: {x.shape[0]:,} x {x.shape[1]} features of {source.name} {split}"
+    sizes = ", ".join(f"{len(f):,} x {f.x.shape[1]}" for f in found.values())
+    return f"{out}: {sizes} features of {source.name} {split}"

@@ -31,6 +31,7 @@ examples
   nolabel train simclr                                    the embedded toy world, about two and a half minutes
   nolabel train dino --data photos/ --minutes 30          a folder of images, labelled by sub-folder or not at all
   nolabel train mae --data images.parquet --encoder vit_small_patch16_224 --size 64 --epochs 50
+  nolabel train avid --data clips/ --encoder video=tiny_video,audio=tiny_audio
   nolabel train simclr --temperature 0.5 --views.strength 0.8 --optim.lr 0.001
 
 'nolabel VERB --help' and 'nolabel train METHOD --help' show every flag. A run leaves runs/NAME/ with report.html.
@@ -73,7 +74,7 @@ def evaluate(run: Run, /, data: str | None = None, protocols: tuple[str, ...] = 
     _show(trained)
 
 
-def embed(run: Run, /, out: Path, data: str | None = None, split: str = "train") -> None:
+def embed(run: Run, /, out: Path, data: str | None = None, split: str = "train", modality: str | None = None) -> None:
     """Write the features of a data set: .npy (N, D) float32, or .parquet with one row a sample.
 
     Args:
@@ -81,26 +82,28 @@ def embed(run: Run, /, out: Path, data: str | None = None, split: str = "train")
         out: FILE.parquet or FILE.npy
         data: any data set that train takes; default: the run's own
         split: train or test
+        modality: which encoder of a run that kept several, e.g. audio
 
     Example: nolabel embed runs/simclr-photos --data photos/ --out features.parquet
     """
     from nolabel import api
 
-    print(api.embed_to(run, out, data, split))
+    print(api.embed_to(run, out, data, split, modality))
 
 
-def export(run: Run, /, to: Path) -> None:
+def export(run: Run, /, to: Path, modality: str | None = None) -> None:
     """Write the encoder: .safetensors (with a JSON card), .pt (a state dict that timm loads), .onnx.
 
     Args:
         run: the folder of the run
         to: the file to write; its ending chooses the format
+        modality: which encoder of a run that kept several, e.g. audio; default: each, as NAME-MODALITY
 
     Example: nolabel export runs/simclr-photos --to encoder.onnx
     """
     from nolabel import api
 
-    print(api.load(run).export(to))
+    print(*api.load(run).export(to, modality), sep="\n")
 
 
 def report(run: Run, /) -> None:
@@ -361,17 +364,22 @@ def _show(trained: Any) -> None:
     from rich.table import Table
 
     table = Table(title=f"{trained.plan.method} on {trained.plan.data}", title_justify="left")
-    for column in ("protocol", "metric", "value", "random init", "raw input"):
-        table.add_column(column, justify="left" if column in ("protocol", "metric") else "right")
+    several = len({r.get("modality", "image") for r in trained.results}) > 1
+    words = ("encoder", "protocol", "metric") if several else ("protocol", "metric")
+    for column in (*words, "value", "random init", "raw input"):
+        table.add_column(column, justify="left" if column in words else "right")
 
     def number(x: Any) -> str:
         return "-" if x is None else f"{x:.1f}"
 
     for r in trained.results:
-        table.add_row(r["protocol"], r["metric"], number(r["value"]), number(r["random_init"]), number(r["raw_input"]))
+        name = [r.get("modality", "image")] if several else []
+        numbers = (number(r[k]) for k in ("value", "random_init", "raw_input"))
+        table.add_row(*name, r["protocol"], r["metric"], *numbers)
     if trained.results:
         Console().print(table)
-    here = [name for name in ("encoder.safetensors", "results.json", "report.html") if (trained.folder / name).exists()]
+    here = sorted(p.name for p in trained.folder.glob("encoder*.safetensors"))
+    here += [name for name in ("results.json", "report.html") if (trained.folder / name).exists()]
     print(f"{trained.folder}/  " + "  ".join(here))
 
 

@@ -8,7 +8,7 @@ import platform
 import subprocess
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
@@ -17,16 +17,15 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from nolabel import methods, recipes
-from nolabel.core import Batch, Clock, Method, UserError
+from nolabel import encoders, methods, recipes
+from nolabel.core import Batch, Clock, DataInfo, Method, UserError, kept_by_modality
 from nolabel.core.fields import from_json, nearest, override, to_json
 from nolabel.core.random import fold, seed_all
-from nolabel.data import Data, give, open_data
-from nolabel.encoders import image_encoder
+from nolabel.data import FRAMES, SECONDS, Data, Form, Source, give, open_data
 from nolabel.engine import Settings
 from nolabel.engine.parallel import cores, started
+from nolabel.engine.precision import channels_last
 from nolabel.recipes import Recipe
-from nolabel.views import plain
 
 
 @dataclass(frozen=True)
@@ -34,13 +33,29 @@ class Options:
     """What every run can be told. Everything left out follows from the data, the recipe and the machine."""
 
     data: str = "toyworld"
-    """toyworld[:easy|std|hard], a folder of images, Parquet files, tar shards, .npz/.npy, a torchvision name, hf:owner/name"""
+    """toyworld[:easy|std|hard], a folder of files of the method's kind, Parquet files, tar shards, .npz/.npy, .jsonl or
+    .txt, a torchvision name, hf:owner/name"""
     labels: str | None = None
     """what methods that learn from labels may see: a number of them in all, or a CSV file of file,label; default: all"""
     encoder: str | None = None
-    """tiny, tiny_tokens, or any timm name (resnet18, vit_small_patch16_224, ...)"""
+    """tiny, tiny_tokens, any timm name (resnet18, vit_small_patch16_224, ...) or one of ours for other kinds of data;
+    where a method takes several: video=NAME,audio=NAME"""
     size: int | None = None
-    """side of the images that the encoder sees, in pixels; by default that of small images, 64 on a CPU, 224 on a GPU"""
+    """side of images and frames that the encoder sees, in pixels; by default that of small ones, 64 on a CPU, 224 on a GPU"""
+    frames: int | None = None
+    """frames of a stored clip of video; by default 16, or what the recipe says"""
+    fps: float | None = None
+    """frames a second of a stored clip; by default 8, or what the recipe says"""
+    sample_rate: int | None = None
+    """samples a second of stored sound; by default the commonest of the files, at most 16,000"""
+    seconds: float | None = None
+    """length of stored sound; by default that of the clip beside it, or what holds nine of ten files, at most 5"""
+    points: int | None = None
+    """points of a stored cloud; by default at most 1,024"""
+    words: int | None = None
+    """tokens of a stored text; by default what holds nine of ten texts, at most 128"""
+    vocabulary: int | None = None
+    """most different tokens of the tokenizer that is trained on the data; by default 4,096"""
     recipe: str = "auto"
     """tiny, cifar10, imagenet (the paper); auto chooses by encoder, size and device"""
     epochs: float | None = None
@@ -55,7 +70,7 @@ class Options:
     dir: Path | None = None
     """the run folder; by default runs/METHOD-DATA"""
     init: Path | None = None
-    """weights (.safetensors or a state dict) that the encoder starts from"""
+    """weights (.safetensors or a state dict) that the encoder starts from; of one of several: audio=FILE"""
     pretrained: bool = False
     """start from timm's pretrained weights"""
     precision: str = "auto"
@@ -67,7 +82,7 @@ class Options:
     processes: int | None = None
     """processes on this machine that share the batch; by default one, and one a CPU core for the tiny encoders"""
     cache: str = "auto"
-    """decode the images once into a memory-mapped file: auto (when it fits), always, never"""
+    """decode the samples once into memory-mapped files: auto (when they fit), always, never"""
     log_every: int = 50
     """steps between log lines"""
     checkpoint_minutes: float = 5.0
@@ -90,9 +105,12 @@ class Plan:
     fields: dict[str, Any]
     """every field of the method"""
     data: str
-    encoder: dict[str, Any]
-    """arguments of `image_encoder`"""
-    size: int
+    encoders: dict[str, dict[str, Any]]
+    """arguments of `encoders.make` for each parameter of the method's `build`"""
+    inputs: dict[str, tuple[int, ...]]
+    """shape of what an encoder takes, by modality, without the batch axis"""
+    form: Form
+    """how samples are stored"""
     recipe: str
     settings: Settings
     device: str = "auto"
@@ -100,13 +118,39 @@ class Plan:
     evaluate: tuple[str, ...] = ("knn", "linear")
     report: bool = True
     labels: str | None = None
+    info: DataInfo | None = None
+    """what the method was told about the data, so that it can be built again without them; None in old runs"""
     about: dict[str, Any] = field(default_factory=dict)
     """command line, versions, git commit, machine, start: for the reader, not for the run"""
 
     def __post_init__(self) -> None:
-        sizes = (self.size, self.fields.get("views", {}).get("size", self.size))
-        if min(sizes) < 1:
-            raise UserError(f"a side of {min(sizes)} pixels is too small; --size must be at least 1")
+        size = self.fields.get("views", {}).get("size", 1)
+        if size < 1:
+            raise UserError(f"a side of {size} pixels is too small; --size must be at least 1")
+
+    @property
+    def encoder(self) -> str:
+        """The encoders in words: a name, or modality and name of each."""
+        names = {parameter: str(each["name"]) for parameter, each in self.encoders.items()}
+        return next(iter(names.values())) if len(names) == 1 else ", ".join(f"{k} {v}" for k, v in names.items())
+
+    def parameter(self, modality: str) -> str:
+        """The parameter of `build` that stands for a modality: of that name, or the first (`tokens`)."""
+        return modality if modality in self.encoders else next(iter(self.encoders))
+
+    def fresh(self, modality: str) -> nn.Module:
+        """The encoder of a modality at its random initialisation, a function of the seed."""
+        place = list(self.encoders).index(self.parameter(modality))
+        seed_all(fold(self.settings.seed, 7, *([place] if place else [])))
+        return encoders.make(**self.encoders[self.parameter(modality)])
+
+    def shell(self, modality: str) -> nn.Module:
+        """The same encoder on no memory: its kind and the shapes of its weights."""
+        arguments = {
+            k: v for k, v in self.encoders[self.parameter(modality)].items() if k not in ("init", "pretrained")
+        }
+        with torch.device("meta"):
+            return encoders.make(**arguments)
 
 
 @dataclass
@@ -116,10 +160,29 @@ class Built:
     plan: Plan
     data: Data
     method: Method
-    fresh_encoder: Callable[[], nn.Module]
-    """the encoder at its random initialisation"""
-    transform: Callable[[Batch], Tensor]
-    """a stored batch to what the encoder takes: the plain view"""
+
+    def kept(self) -> dict[str, nn.Module]:
+        """What the method keeps, by modality."""
+        return kept_by_modality(self.method, self.plan.inputs)
+
+    def transform(self, modality: str) -> Callable[[Batch], Tensor]:
+        """From a stored batch to what the encoder of a modality takes: the plain view."""
+        return lambda batch: self.method.views.plain(batch)[modality]
+
+    def source(self, batch: int) -> Source:
+        """Training batches of the columns that the method reads."""
+        reads = tuple(self.method.views.reads)
+        return Source(self.data.splits["train"], batch, reads, labelled=self.method.labelled)
+
+
+def columns(method: Method) -> tuple[str, ...]:
+    """The stored columns that a method reads; labels where it asks for them."""
+    return (*method.views.reads, *(["label"] if method.labelled > 0 else []))
+
+
+def takes(kind: type[Method]) -> list[str]:
+    """The names of the encoders that a method asks for."""
+    return list(inspect.signature(kind.build).parameters)[2:]
 
 
 def resolve(
@@ -136,33 +199,39 @@ def resolve(
     if sum(x is not None for x in (options.epochs, options.minutes, options.steps)) > 1:
         raise UserError("give only one of --epochs, --minutes and --steps")
     override(kind(), changes)  # unknown fields fail before any data is touched
+    nets, weights = (_each(what, getattr(options, what), takes(kind)) for what in ("encoder", "init"))
     gpu = torch.cuda.is_available() and options.device != "cpu"
-    small_net = options.encoder is None or options.encoder.startswith("tiny")
-    wanted = options.size or (224 if gpu or not small_net else None)
-    data = open_data(options.data, size=wanted, cache=options.cache, progress=progress)
-    stored = data.info.shapes["image"]
-    size = options.size or (min(stored[:2]) if min(stored[:2]) <= 96 else wanted or 64)
-    setting, recipe = _recipe(method, options, size, gpu and not (options.encoder or "").startswith("tiny"))
-    fields = {**recipe.fields}
-    if "views" not in fields and hasattr(kind.views, "size"):
-        fields["views"] = _resized(kind.views, size)
-    made = override(kind(**{k: from_json_if_dict(kind, k, v) for k, v in fields.items()}), changes)
+    tiny = all(name.startswith("tiny") for name in nets.values())
+    wanted = options.size or (224 if gpu or not tiny else None)
+    large = not tiny if nets else gpu
+    # the recipe says which columns are read; its numbers may follow from the size that the data then have
+    _, draft = _recipe(method, options, wanted or 64, large)
+    first = _made(kind, draft, changes, wanted or 64)
+    reads = columns(first)
+    asked = {f.name: getattr(options, f.name) for f in dataclasses.fields(Form) if hasattr(options, f.name)}
+    form = Form(**asked).default(size=wanted, **draft.form).default(**_suited(first.views))
+    data = open_data(options.data, reads, cache=options.cache, progress=progress, **form.given())
+    size = options.size or _size(data.info, wanted)
+    setting, recipe = _recipe(method, options, size, large)
+    made = _made(kind, recipe, changes, size)
+    if (rate := data.info.rates.get("audio")) and hasattr(made.views, "rate"):
+        made = override(made, {"views.rate": int(rate)})
     labels = options.labels
     if labels is not None and not labels.isdecimal():
         labels = str(Path(labels).resolve())
     _give_labels(made, data, labels, options.seed)
-    views_size = getattr(made.views, "test_size", None) or getattr(made.views, "size", None) or size
     length = {"epochs": options.epochs, "minutes": options.minutes, "steps": options.steps}
     if not any(length.values()):
         length = {"epochs": recipe.epochs, "minutes": recipe.minutes, "steps": None}
-    name = options.encoder or recipe.encoder
     batch = options.batch or min(recipe.batch, _largest_batch(data))
     if not 1 <= batch <= len(data.splits["train"]):
         raise UserError(f"--batch {batch} does not fit the {len(data.splits['train'])} samples of {data.name}")
+    inputs = _inputs(made, data)
+    chosen = {p: nets.get(p) or _of(recipe.encoder, p) for p in takes(kind)}
     settings = Settings(
         **length,  # type: ignore[arg-type]
         batch=batch,
-        processes=_processes(options, str(name), batch, gpu),
+        processes=_processes(options, all(name.startswith("tiny") for name in chosen.values()), batch, gpu),
         accumulate=options.accumulate,
         seed=options.seed,
         precision=options.precision,
@@ -172,19 +241,29 @@ def resolve(
         keep=options.keep,
         nonfinite=options.nonfinite,
     )
-    encoder = {
-        "name": name,
-        "size": views_size,
-        "channels": stored[2],
-        "stem": "imagenet" if options.pretrained else "auto",
-        "pretrained": options.pretrained,
-        "init": str(options.init.resolve()) if options.init else None,
-    }
-    _check_encoder(method, encoder)
     plan = Plan(
-        method, to_json(made), options.data, encoder, views_size, setting, settings,
-        options.device, options.cache, options.evaluate, options.report, labels, about(),
-    )  # fmt: skip
+        method=method,
+        fields=to_json(made),
+        data=options.data,
+        encoders={
+            p: _arguments(
+                name, inputs.get(p, next(iter(inputs.values()))), data.info, weights.get(p), options.pretrained
+            )
+            for p, name in chosen.items()
+        },
+        inputs=inputs,
+        form=replace(data.form, size=getattr(made.views, "test_size", None) or getattr(made.views, "size", size)),
+        recipe=setting,
+        settings=settings,
+        device=options.device,
+        cache=options.cache,
+        evaluate=options.evaluate,
+        report=options.report,
+        labels=labels,
+        info=data.info,
+        about=about(),
+    )
+    _check_encoders(plan)
     return plan, data
 
 
@@ -195,30 +274,22 @@ def build(
     progress: Callable[[str, float], None] = lambda what, share: None,
 ) -> Built:
     """The objects of a plan; weights are a function of its seed alone."""
-    data = data or open_data(plan.data, size=plan.size, cache=plan.cache, progress=progress)
+    if data is None:
+        made = from_json(methods.load(plan.method), plan.fields)
+        data = open_data(plan.data, columns(made), cache=plan.cache, progress=progress, **plan.form.given())
+    method = build_method(plan, data.info)
+    _give_labels(method, data, plan.labels, plan.settings.seed)
+    return Built(plan, data, channels_last(method.to(device)))  # type: ignore[arg-type]
+
+
+def build_method(plan: Plan, info: DataInfo) -> Method:
+    """The method of a plan with its networks."""
     kind = methods.load(plan.method)
     method: Method = from_json(kind, plan.fields)
-    _give_labels(method, data, plan.labels, plan.settings.seed)
-
-    def fresh() -> nn.Module:
-        seed_all(fold(plan.settings.seed, 7))
-        arguments = {**plan.encoder, "init": Path(plan.encoder["init"]) if plan.encoder["init"] else None}
-        return image_encoder(**arguments)
-
-    takes = list(inspect.signature(kind.build).parameters)[2:]
-    for modality in takes:
-        if modality in methods.MODALITIES and modality not in data.info.shapes:
-            raise UserError(f"{plan.method} takes {modality}, and {plan.data} has {', '.join(data.info.shapes)}")
-    encoders = {name: fresh() for name in takes}
+    nets = {parameter: plan.fresh(parameter) for parameter in takes(kind)}
     seed_all(fold(plan.settings.seed, 8))
-    method.build(data.info, **encoders)
-    method.to(device).to(memory_format=torch.channels_last)
-    mean, std = getattr(method.views, "mean", (0.5,)), getattr(method.views, "std", (0.25,))
-
-    def transform(batch: Batch) -> Tensor:
-        return plain(batch["image"], plan.size, mean, std)
-
-    return Built(plan, data, method, fresh, transform)
+    method.build(info, **nets)
+    return method
 
 
 def clock_at_end(state: dict[str, Any]) -> Clock:
@@ -237,13 +308,27 @@ def write(plan: Plan, path: Path) -> None:
 
 
 def read(path: Path) -> Plan:
-    """Read `run.json`."""
+    """Read `run.json`, also of the first version; a tokenizer.json beside it is the one of the run."""
     import json
 
     try:
-        return from_json(Plan, json.loads(path.read_text()))  # type: ignore[no-any-return]
-    except (OSError, ValueError, TypeError, RecursionError, UserError) as error:
+        plan: Plan = from_json(Plan, _upgraded(json.loads(path.read_text())))
+    except (OSError, ValueError, TypeError, KeyError, RecursionError, UserError) as error:
         raise UserError(f"{path} is no settings file of a run ({error}); name the folder of a run") from error
+    words = path.with_name("tokenizer.json")
+    return replace(plan, form=replace(plan.form, tokenizer=str(words))) if words.exists() else plan
+
+
+def _upgraded(settings: dict[str, Any]) -> dict[str, Any]:
+    """Settings of version 0.1, which knew images alone and one encoder, in the form of today."""
+    if "encoder" not in settings:
+        return settings
+    old, size = settings["encoder"], settings["size"]
+    (parameter,) = takes(methods.load(settings["method"]))
+    made = _arguments(old["name"], (old["channels"], old["size"], old["size"]), None, old["init"], old["pretrained"])
+    rest = {k: v for k, v in settings.items() if k not in ("encoder", "size")}
+    form = {"size": size, "channels": old["channels"]}
+    return {**rest, "encoders": {parameter: made}, "inputs": {"image": made["shape"]}, "form": form}
 
 
 def about() -> dict[str, Any]:
@@ -292,11 +377,73 @@ def from_json_if_dict(kind: type, name: str, value: Any) -> Any:
     return from_json(kind.__annotations__[name], value) if isinstance(value, dict) else value
 
 
+def _each(what: str, said: Any, parameters: list[str]) -> dict[str, str]:
+    """NAME, or video=NAME,audio=NAME, as one value for each parameter that it names."""
+    if said is None:
+        return {}
+    if "=" not in (text := str(said)):
+        if len(parameters) == 1:
+            return {parameters[0]: text}
+        example = ",".join(f"{p}=..." for p in parameters)
+        raise UserError(f"--{what} {text}: this method takes {' and '.join(parameters) or 'none'}; say {example}")
+    pairs = dict(part.split("=", 1) for part in text.split(",") if "=" in part)
+    if unknown := next((p for p in pairs if p not in parameters), None):
+        raise UserError(f"--{what}: this method takes no encoder of '{unknown}'{nearest(unknown, parameters)}")
+    return pairs
+
+
+def _of(encoder: str | dict[str, str], parameter: str) -> str:
+    return encoder if isinstance(encoder, str) else encoder[parameter]
+
+
+def _arguments(
+    name: str, shape: tuple[int, ...], info: DataInfo | None, init: str | None, pretrained: bool
+) -> dict[str, Any]:
+    """Arguments of `encoders.make`; only networks of timm have pretrained weights."""
+    made: dict[str, Any] = {"name": name, "shape": list(shape), "init": str(Path(init).resolve()) if init else None}
+    if info and info.vocabulary:
+        made["vocabulary"] = info.vocabulary
+    return {**made, "pretrained": True, "stem": "imagenet"} if pretrained else made
+
+
+def _suited(views: Any) -> dict[str, Any]:
+    """What views ask of the stored form: long enough clips, up to 64 frames; the rate of sound, and its length if great."""
+    asked: dict[str, Any] = {}
+    if "video" in views.reads and hasattr(views, "frames"):
+        asked["frames"] = max(FRAMES, min(64, views.frames * getattr(views, "stride", 1)))
+    if "audio" in views.reads and hasattr(views, "rate"):
+        asked["sample_rate"] = int(views.rate)
+    if "audio" in views.reads and "video" not in views.reads and getattr(views, "seconds", 0) > SECONDS:
+        asked["seconds"] = views.seconds
+    return asked
+
+
+def _inputs(method: Method, data: Data) -> dict[str, tuple[int, ...]]:
+    """Shapes of what the plain view makes of stored samples, by modality."""
+    split = data.splits["train"]
+    few = split.take(torch.arange(min(8, len(split))), method.views.reads)
+    return {modality: tuple(x.shape[1:]) for modality, x in method.views.plain(few).items()}
+
+
+def _size(info: DataInfo, wanted: int | None) -> int:
+    """Side of the views in pixels: that of small pictures, else the wanted one."""
+    stored = next((info.shapes[name] for name in ("image", "video") if name in info.shapes), None)
+    side = min(stored[-3:-1]) if stored else 64
+    return side if side <= 96 else wanted or 64
+
+
+def _made(kind: type[Method], recipe: Recipe, changes: dict[str, Any], size: int) -> Method:
+    """The method with the fields of a recipe, the paper's views at another size, and what the user changed."""
+    fields = {**recipe.fields}
+    if "views" not in fields and hasattr(kind.views, "size"):
+        fields["views"] = _resized(kind.views, size)
+    return override(kind(**{k: from_json_if_dict(kind, k, v) for k, v in fields.items()}), changes)  # type: ignore[no-any-return]
+
+
 def _recipe(method: str, options: Options, size: int, large: bool) -> tuple[str, Recipe]:
     setting = options.recipe
     if setting == "auto":
-        own_net = options.encoder is not None and not options.encoder.startswith("tiny")
-        setting = ("cifar10" if size <= 64 else "imagenet") if large or own_net else "tiny"
+        setting = ("cifar10" if size <= 64 else "imagenet") if large else "tiny"
     found = recipes.find(setting, method, size)
     if found is None and options.recipe == "auto":
         found = next((r for s in ("tiny", "cifar10", "imagenet") if (r := recipes.find(s, method, size))), None)
@@ -321,16 +468,18 @@ def _resized(views: Any, size: int) -> Any:
     return dataclasses.replace(views, **changes)
 
 
-def _check_encoder(method: str, arguments: dict[str, Any]) -> None:
-    """Build it on no memory: a wrong name, size or kind is told before a run folder exists."""
-    with torch.device("meta"):
-        net = image_encoder(**{**arguments, "pretrained": False, "init": None})
-    if "tokens" in inspect.signature(methods.load(method).build).parameters and not hasattr(net, "patchify"):
-        name = arguments["name"]
-        raise UserError(f"{method} needs an encoder of tokens and {name} is none: take tiny_tokens or a vit_...")
+def _check_encoders(plan: Plan) -> None:
+    """Build them on no memory: a wrong name, size or kind is told before a run folder exists."""
+    for parameter, arguments in plan.encoders.items():
+        net = plan.shell(parameter)
+        if parameter == "tokens" and not hasattr(net, "patchify"):
+            name = arguments["name"]
+            raise UserError(
+                f"{plan.method} needs an encoder of tokens and {name} is none: take tiny_tokens or a vit_..."
+            )
 
 
-def _processes(options: Options, encoder: str, batch: int, gpu: bool) -> int:
+def _processes(options: Options, tiny: bool, batch: int, gpu: bool) -> int:
     """Tiny networks do not fill several threads: on CPUs one process a core is a quarter faster than one with threads."""
     if options.processes is not None:
         if options.processes < 1 or batch % (options.processes * options.accumulate):
@@ -339,7 +488,7 @@ def _processes(options: Options, encoder: str, batch: int, gpu: bool) -> int:
             )
         return options.processes
     each = 32 * options.accumulate
-    if gpu or not encoder.startswith("tiny") or started():
+    if gpu or not tiny or started():
         return 1
     return max(
         n for n in range(1, cores() + 1) if n == 1 or (batch % (n * options.accumulate) == 0 and batch // n >= each)

@@ -15,13 +15,14 @@ from nolabel import encoders, methods, recipes
 from nolabel.core import Clock, DataInfo, labelled_rows
 from nolabel.core.fields import from_json, override, to_json
 from nolabel.core.random import fold, generator, seed_all
+from nolabel.networks.ema import EMA
 from tests.golden import fields as golden_fields
 from tests.golden import losses as golden_losses
 from tests.support import Access, Noise, build, mask_makers, run, small, takes
 
 DRAWS_PER_SAMPLE = {
-    "aae", "bigan", "context_encoder", "counting", "dae", "jigsaw", "masked_language_model", "noisy_student",
-    "point_mae", "stacked_dae", "vae", "vat",
+    "aae", "bigan", "context_encoder", "counting", "dae", "jigsaw", "m3ae", "masked_language_model", "noisy_student",
+    "point_mae", "random_walk", "stacked_dae", "vae", "vat",
 }  # fmt: skip
 """methods whose forward draws for each sample, beside those that `mask_makers` finds: a permuted batch has other draws"""
 
@@ -50,30 +51,27 @@ def losses_of(method, views, t):
 
 def test_defaults_are_the_papers_and_build_on_no_memory(name):
     method = methods.load(name)()
-    shapes = {
-        "image": (3, 224, 224),
-        "video": (3, 16, 224, 224),
-        "audio": (1, 80, 512),
-        "points": (1024, 3),
-        "text": (128,),
-    }
     large = {"tiny": "resnet50", "tiny_tokens": "vit_small_patch16_224"}
     chosen = recipes.find("tiny", name, 32).encoder
     stored = {
-        "image": (224, 224, 3),
-        "video": (16, 224, 224, 3),
-        "audio": (80000,),
-        "points": (1024, 3),
-        "text": (128,),
+        "image": torch.zeros(1, 224, 224, 3, dtype=torch.uint8),
+        "video": torch.zeros(1, 130, 32, 32, 3, dtype=torch.uint8),
+        "audio": torch.zeros(1, 300_000, dtype=torch.int16),
+        "points": torch.zeros(1, 1024, 3),
+        "text": torch.zeros(1, 128, dtype=torch.long),
+        "depth": torch.zeros(1, 224, 224),
+        "segmentation": torch.zeros(1, 224, 224, dtype=torch.long),
     }
+    shapes = {k: tuple(x.shape[1:]) for k, x in method.views.plain(stored).items()}
     with torch.device("meta"):
         nets = {}
         for t in takes(method):
             own = chosen if isinstance(chosen, str) else chosen[t]
-            kind = t if t in shapes else method.views.reads[0]
+            kind = t if t in shapes else next(iter(shapes))
             best = large.get(own, own)
             nets[t] = encoders.make(best, shapes[kind], vocabulary=30000)
-        method.build(DataInfo(1000, ("a", "b"), stored, {"audio": 16000.0, "video": 8.0}, 30000), **nets)
+        info = {k: tuple(x.shape[1:]) for k, x in stored.items()}
+        method.build(DataInfo(1000, ("a", "b"), info, {"audio": 16000.0, "video": 8.0}, 30000), **nets)
     assert sum(p.numel() for p in method.parameters()) > 1e5
 
 
@@ -120,6 +118,17 @@ def test_two_steps_move_what_trains(name):
                 and not n.endswith("bias") and not _frozen_at_first(r, n)]  # fmt: skip
 
 
+def test_running_averages_follow(name):
+    r = run(name, steps=5)
+    averages = {n: m for n, m in r.method.named_modules() if isinstance(m, EMA)}
+    if not averages:
+        pytest.skip("it has no running average")
+    before = {n: [p.detach().clone() for p in m.parameters()] for n, m in averages.items()}
+    r.train()
+    for n, m in averages.items():
+        assert any(not torch.equal(p, b) for p, b in zip(m.parameters(), before[n])), f"{n} never moves"
+
+
 def _frozen_at_first(r, name):
     """Parameters that the method holds still for the first epochs on purpose (DINO's prototypes)."""
     return getattr(r.method, "freeze_last", 0) > 0 and ".last." in f".{name}"
@@ -143,8 +152,7 @@ def test_watching_changes_nothing(name):
 
     alone, watched = run(name), run(name, log_every=1)
     plain = watched.method.views.plain(watched.source.at(0, 0))
-    x = next(iter(plain.values()))
-    watched.observers = [Monitor(x, tell=lambda line: None)]
+    watched.observers = [Monitor(plain, tell=lambda line: None)]
     alone.train()
     watched.train()
     for (key, a), b in zip(alone.method.state_dict().items(), watched.method.state_dict().values()):
@@ -266,8 +274,10 @@ def test_header_and_length(name):
 
 def test_every_field_says_what_it_is(name):
     tree = ast.parse(Path(inspect.getfile(methods.load(name))).read_text())
-    (cls,) = [n for n in tree.body if isinstance(n, ast.ClassDef)]
-    for here, after in zip(cls.body, [*cls.body[1:], None]):
+    classes = [n for n in tree.body if isinstance(n, ast.ClassDef)]
+    assert len(classes) == 1 or (not classes and "Preset(" in ast.unparse(tree))
+    body = [n for c in classes for n in c.body]
+    for here, after in zip(body, [*body[1:], None]):
         if isinstance(here, ast.AnnAssign) and here.target.id not in ("views", "optim"):
             said = isinstance(after, ast.Expr) and isinstance(after.value, ast.Constant)
             assert said, f"{here.target.id} has no docstring"

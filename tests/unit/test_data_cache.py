@@ -100,7 +100,7 @@ def test_a_damaged_entry_is_built_again(tmp_path):
     entry = next(path for path in (tmp_path / "cache").iterdir() if path.is_dir())
     for damage in (
         lambda: (entry / "meta.json").unlink(),
-        lambda: (entry / "images.u8").write_bytes(b"short"),
+        lambda: (entry / "image.uint8").write_bytes(b"short"),
         lambda: (entry / "meta.json").write_text("{"),
     ):
         damage()
@@ -165,8 +165,8 @@ class Slow:
 
 
 def build(report, seconds):
-    made = cache.cached("slow", "same", Slow(report, seconds), lambda what, share: None)
-    report.put(("sum", int(made.images.take(torch.arange(4096)).sum())))
+    made = cache.cached("slow", "same", {"image": Slow(report, seconds)}, lambda what, share: None)
+    report.put(("sum", int(made.columns["image"].take(torch.arange(4096)).sum())))
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="POSIX signals and locks")
@@ -209,10 +209,10 @@ def test_first_of_two_unlocked_builders_wins(tmp_path, monkeypatch):
     def other_first(what, share):
         if not inner:
             inner.append(1)
-            cache.cached("set", "id", column, lambda what, share: None)
+            cache.cached("set", "id", {"image": column}, lambda what, share: None)
 
-    made = cache.cached("set", "id", column, other_first)
-    assert torch.equal(made.images.take(torch.arange(8)), column.array)
+    made = cache.cached("set", "id", {"image": column}, other_first)
+    assert torch.equal(made.columns["image"].take(torch.arange(8)), column.array)
     assert not list((tmp_path / "cache").glob("*.tmp-*"))
 
 

@@ -147,7 +147,7 @@ def test_parquet_missing_images_and_labels(tmp_path):
     write_parquet(tmp_path / "a.parquet", [jpeg(0), None, b"", jpeg(3), jpeg(4)], [0, 0, 0, -1, None])
     train = opened("a.parquet").splits["train"]
     assert train.take(range(3))["label"].tolist() == [0, -1, -1]
-    assert train.skipped == [("a.parquet row 1", "no image in this row"), ("a.parquet row 2", "empty file")]
+    assert train.skipped == [("a.parquet row 1", "nothing in this row"), ("a.parquet row 2", "empty file")]
 
 
 def test_parquet_larger_than_memory(tmp_path, monkeypatch):
@@ -358,7 +358,8 @@ def test_hub(monkeypatch):
         ("zzzzqqq", "give a folder"),
         ("empty", "no images.*holds nothing"),
         ("film", "no images.*holds 1 .mp4"),
-        ("notes.txt", "cannot tell the format"),
+        ("notes.txt", r"no images in notes\.txt"),
+        ("notes.xyz", "cannot tell the format"),
         ("*.tar", "no file matches"),
     ],
 )
@@ -367,6 +368,7 @@ def test_what_cannot_be_opened_says_so_in_one_line(tmp_path, spec, text):
     (tmp_path / "film").mkdir()
     (tmp_path / "film" / "a.mp4").touch()
     (tmp_path / "notes.txt").touch()
+    (tmp_path / "notes.xyz").touch()
     with pytest.raises(UserError, match=text) as error:
         opened(spec)
     assert "\n" not in str(error.value)

@@ -7,7 +7,7 @@ from torch import nn
 from nolabel.core import UserError
 from nolabel.data.columns import ArrayColumn
 from nolabel.data.split import Data, Split
-from nolabel.evaluate.baselines import RawPixels, random_init
+from nolabel.evaluate.baselines import RawInput, random_init
 from nolabel.evaluate.features import EvalData, extract, fast_bf16, fingerprint
 from nolabel.evaluate.finetune import FineTune
 from nolabel.evaluate.geometry import Geometry
@@ -116,7 +116,19 @@ def test_broken_samples_are_left_out(data):
 def test_rows_follow_the_schema_and_learned_beats_nothing(data):
     judgement = judge([KNN(), Linear(grid=(0.01, 0.1, 1.0))], Net(), Net, data, transform, seed=3)
     assert judgement.notes == []
-    keys = {"protocol", "version", "data", "split", "metric", "value", "random_init", "raw_input", "seed", "settings"}
+    keys = {
+        "modality",
+        "protocol",
+        "version",
+        "data",
+        "split",
+        "metric",
+        "value",
+        "random_init",
+        "raw_input",
+        "seed",
+        "settings",
+    }
     assert all(set(row) == keys for row in judgement.rows)
     by_name = {(row["protocol"], row["metric"]): row for row in judgement.rows}
     knn, linear = by_name["knn", "top1"], by_name["linear", "top1"]
@@ -178,12 +190,30 @@ def test_random_init_is_calibrated_and_a_function_of_the_seed(data):
 
 
 def test_raw_pixels_are_at_most_32_a_side():
-    raw = RawPixels((3, 64, 48))
+    raw = RawInput("image", (3, 64, 48))
     x = torch.rand(2, 3, 64, 48)
     assert raw.dim == 3 * 32 * 32 and raw(x).shape == (2, raw.dim)
     small = torch.rand(2, 3, 8, 8)
-    assert torch.equal(RawPixels((3, 8, 8))(small), small.flatten(1))
-    assert RawPixels((1, 100))(torch.rand(4, 1, 100)).shape == (4, 100)
+    assert torch.equal(RawInput("image", (3, 8, 8))(small), small.flatten(1))
+
+
+def test_raw_input_of_every_kind():
+    clip = torch.rand(2, 3, 8, 32, 32)
+    raw = RawInput("video", (3, 8, 32, 32), 16)
+    want = torch.stack([clip[:, :, 2 * t : 2 * t + 2].mean(2) for t in range(4)], 2)
+    want = want.unflatten(4, (8, 4)).unflatten(3, (8, 4)).mean((4, 6))
+    torch.testing.assert_close(raw(clip), want.flatten(1))
+    assert RawInput("audio", (1, 40, 96))(torch.rand(2, 1, 40, 96)).shape == (2, 32 * 32)
+    assert RawInput("audio", (1, 8000))(torch.rand(2, 1, 8000)).shape == (2, 32 * 32)
+    cloud = torch.randn(2, 64, 3)
+    raw = RawInput("points", (64, 3))
+    assert raw.dim == 4 * 32
+    torch.testing.assert_close(raw(cloud), raw(cloud[:, torch.randperm(64)]))
+    torch.testing.assert_close(raw(cloud)[:, :32], cloud[:, :, 0].sort().values.unflatten(1, (32, 2)).mean(2))
+    ids = torch.tensor([[2, 7, 7, 9, 3, 0], [2, 9, 775, 3, 0, 0]])
+    found = RawInput("text", (6,), 16)(ids).expm1().round()
+    assert found.shape == (2, 768) and found.sum(1).tolist() == [3, 2]
+    assert found[0, 7] == 2 and found[0, 9] == found[1, 9] == found[1, 7] == 1, "775 shares the place of 7"
 
 
 def test_online_monitor_uses_fixed_disjoint_training_rows(data):

@@ -152,6 +152,18 @@ def test_simclr_v2_keeps_the_first_layer_of_its_head() -> None:
         build("simclr_v2", kept_layers=3)
 
 
+def test_sup_con_takes_what_has_no_label_for_a_class_of_its_own() -> None:
+    from nolabel.losses.contrastive import nt_xent
+
+    method = build("supcon")
+    views = views_of(method)
+    z = copy.deepcopy(method)
+    a, b = z.projector(z.encoder(torch.cat((views["a"], views["b"])))).chunk(2)
+    alone, _ = method({**views, "label": torch.full((16,), -1)}, T)
+    torch.testing.assert_close(alone, nt_xent(a, b, method.temperature)[0])
+    assert not torch.allclose(method(views, T)[0], alone)
+
+
 # ---- banks
 
 

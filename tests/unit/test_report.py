@@ -314,12 +314,10 @@ def test_token_pictures():
     images = torch.randint(0, 256, (3, 8, 8, 3), dtype=torch.uint8)
     encoder = Tokens()
 
-    def transform(batch):
-        return batch["image"].permute(0, 3, 1, 2) / 255
-
-    assert [g.title for g in token_pictures(encoder, images, transform)] == ["Patch features"]
+    x, shown = images.permute(0, 3, 1, 2) / 255, list(images.numpy())
+    assert [g.title for g in token_pictures(encoder, x, shown)] == ["Patch features"]
     encoder.attention = lambda x: torch.rand(len(x), 2, 16)
-    seen, features = token_pictures(encoder, images, transform)
+    seen, features = token_pictures(encoder, x, shown)
     assert [len(row) for _, row in seen.rows + features.rows] == [3, 3, 3, 3]
     encoder.grid = (16,)
-    assert token_pictures(encoder, images, transform) == []
+    assert token_pictures(encoder, x, shown) == []

@@ -1,7 +1,7 @@
 """The contract everything stands on. Imports torch and nothing else."""
 
 from nolabel.core.clock import Clock
-from nolabel.core.method import Method
+from nolabel.core.method import Method, Preset, kept_by_modality
 from nolabel.core.types import (
     Batch,
     DataInfo,
@@ -23,9 +23,11 @@ __all__ = [
     "Logs",
     "Method",
     "Optim",
+    "Preset",
     "Source",
     "TokenEncoder",
     "UserError",
     "ViewMaker",
+    "kept_by_modality",
     "labelled_rows",
 ]

@@ -4,7 +4,7 @@ import dataclasses
 import difflib
 import types
 import typing
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from nolabel.core.types import UserError
@@ -16,7 +16,7 @@ def to_json(value: Any) -> Any:
         return {f.name: to_json(getattr(value, f.name)) for f in dataclasses.fields(value) if f.init}
     if isinstance(value, tuple | list):
         return [to_json(v) for v in value]
-    if isinstance(value, dict):
+    if isinstance(value, Mapping):
         return {k: to_json(v) for k, v in value.items()}
     return value
 
@@ -38,6 +38,8 @@ def from_json(kind: Any, value: Any) -> Any:
         if len(inner) != len(value):
             raise UserError(f"expected {len(inner)} values, got {list(value)}")
         return tuple(from_json(a, v) for a, v in zip(inner, value))
+    if origin in (dict, Mapping) and isinstance(value, dict):
+        return {k: from_json(args[1], v) for k, v in value.items()}
     if kind is float and isinstance(value, int) and not isinstance(value, bool):
         return float(value)
     if not _fits(kind, origin, args, value):

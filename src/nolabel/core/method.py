@@ -1,8 +1,8 @@
 """The contract that every method file fulfils."""
 
 import inspect
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
 from typing import Any, ClassVar, dataclass_transform
 
 from torch import Tensor, nn
@@ -43,7 +43,10 @@ class Method(nn.Module):
         raise NotImplementedError
 
     def forward(self, views: Batch, t: Clock) -> tuple[Tensor, Logs]:
-        """The loss of one batch of views (0-d, mean over the samples of this rank) and named things to log."""
+        """The loss of one batch of views (0-d, mean over the samples of this rank) and named things to log.
+
+        Who compares embeddings logs their `std`, 1 where healthy and 0 where collapsed: the collapse alarm watches it.
+        """
         raise NotImplementedError
 
     def groups(self, t: Clock) -> dict[str, Iterable[nn.Parameter]]:
@@ -82,4 +85,25 @@ class Method(nn.Module):
         return self.encoder  # type: ignore[return-value]
 
 
+def kept_by_modality(method: Method, inputs: Mapping[str, Any]) -> dict[str, nn.Module]:
+    """What a method keeps, by modality; a single module goes with the first of `inputs`, what `views.plain` gives."""
+    kept = method.kept()
+    return dict(kept.items()) if isinstance(kept, nn.ModuleDict) else {next(iter(inputs)): kept}
+
+
 dataclass(eq=False, repr=False, kw_only=True)(Method)
+
+
+@dataclass(frozen=True)
+class Preset:
+    """A paper that is another paper's method with other numbers: a file with a header and a preset, without a class.
+
+    Everywhere it is a method of its own, under the name of its file, with these defaults.
+    """
+
+    of: str
+    """name of the method"""
+    takes: str
+    """the modality of its samples"""
+    fields: dict[str, Any] = field(default_factory=dict)
+    """what differs from the method's defaults"""

@@ -4,51 +4,129 @@ import math
 import os
 import re
 import zipfile
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 from nolabel.core import UserError
-from nolabel.data.columns import ArrayColumn
+from nolabel.data import points
+from nolabel.data.columns import ArrayColumn, Column, Store
 from nolabel.data.decode import to_uint8
-from nolabel.data.files import file_identity
+from nolabel.data.files import Strings, file_identity
 from nolabel.data.listing import Listing, number, split_of
 
-_IMAGES = ("image", "images", "img", "imgs", "x", "data", "pixels")
+_NAMES: dict[str, tuple[str, ...]] = {
+    "image": ("image", "images", "img", "imgs", "x", "data", "pixels"),
+    "video": ("video", "videos", "clip", "clips", "frames", "x", "data"),
+    "audio": ("audio", "sound", "sounds", "wave", "waves", "waveform", "speech", "x", "data"),
+    "points": (*points.NAMES, "clouds"),
+    "text": ("text", "texts", "caption", "captions", "description", "descriptions", "sentence", "sentences"),
+}
+"""words in the names of arrays, by what they hold"""
+_AXES = {"image": (3, 4), "video": (4, 5), "audio": (2,), "points": (3,), "text": (1,)}
 _LABELS = ("label", "labels", "y", "target", "targets")
-_NAMES = ("class_names", "classes", "label_names")
+_CLASSES = ("class_names", "classes", "label_names")
+_RATES = {"audio": ("rate", "sample_rate", "sr"), "video": ("fps",)}
 
 
-def listings(file: Path) -> dict[str, Listing]:
-    """The splits of a file: keys such as image, x_train, val_images; label, y_train, test_labels; class_names.
+def many(file: Path) -> bool:
+    """Whether a .npz or .npy file holds many samples rather than one cloud of points."""
+    if file.suffix.lower() not in (".npz", ".npy"):
+        return False
+    loaded = _load(file)
+    return max((a.ndim for a in (loaded.values() if isinstance(loaded, dict) else [loaded])), default=0) > 2
+
+
+def listings(files: Sequence[Path], columns: Sequence[str]) -> dict[str, Listing]:
+    """The splits of files: keys such as image, x_train, val_images, points; label, y_train, test_labels; class_names.
 
     Images are (N, H, W), (N, H, W, C) or (N, C, H, W) with 1, 3 or 4 channels: uint8, 0..1 floats or wider integers.
-    Raises UserError where there are none, or labels do not match them.
+    Video is uint8 (N, T, H, W) or (N, T, H, W, C), sound (N, S) of integers or floats -1..1 with its `rate`, clouds are
+    (N, P, 3), texts (N,) strings. Of several files each is the split that its name says. Raises UserError where a wanted
+    kind is missing, or labels do not match.
     """
+    result: dict[str, Listing] = {}
+    for file in files:
+        found = _file(file, columns)
+        named = split_of(file.stem) if len(files) > 1 else None
+        if named and set(found) & {"", "train"}:
+            result[named] = found.get("") or found["train"]
+        else:
+            result.update(found)
+    return result
+
+
+def _file(file: Path, columns: Sequence[str]) -> dict[str, Listing]:
     loaded = _load(file)
     if isinstance(loaded, np.ndarray):
-        return {"train": Listing(ImageArray(loaded, file.name), file_identity([file]))}
-    classes = next((tuple(map(str, loaded[key].tolist())) for key in _NAMES if key in loaded), ())
+        return {"train": Listing({columns[0]: _store(columns[0], loaded, file.name)}, file_identity([file]))}
+    classes = next((tuple(map(str, loaded[key].tolist())) for key in _CLASSES if key in loaded), ())
     found: dict[str, dict[str, NDArray]] = {}
     for key, array in loaded.items():
-        words = re.split(r"[^a-z]+", key.lower())
-        kind = "image" if set(words) & set(_IMAGES) else "label" if set(words) & set(_LABELS) else None
-        if kind and key not in _NAMES:
+        words = set(re.split(r"[^a-z]+", key.lower()))
+        kinds = [c for c in columns if words & set(_NAMES[c]) and array.ndim in _AXES[c]]
+        kinds += ["label"] if words & set(_LABELS) and key not in _CLASSES else []
+        for kind in kinds if key not in _CLASSES else []:
             found.setdefault(split_of(key) or "", {}).setdefault(kind, array)
-    alone = [array for array in loaded.values() if array.ndim in (3, 4)]
-    if not any("image" in arrays for arrays in found.values()) and len(alone) == 1:
-        found.setdefault("", {})["image"] = alone[0]
+    first = columns[0]
+    alone = [array for array in loaded.values() if array.ndim in _AXES[first] and array.dtype.kind in "buif"]
+    if len(columns) == 1 and not any(first in arrays for arrays in found.values()) and len(alone) == 1:
+        found.setdefault("", {})[first] = alone[0]
     result = {}
     for split, arrays in found.items():
-        if "image" not in arrays:
+        if not set(columns) <= set(arrays):
             continue
-        listing = Listing(ImageArray(arrays["image"], file.name), f"{file_identity([file])} {split}")
+        stores: dict[str, Store | Column] = {c: _store(c, arrays[c], file.name) for c in columns}
+        listing = Listing(stores, f"{file_identity([file])} {split}")
+        for kind, names in _RATES.items():
+            rate = next((float(loaded[name]) for name in names if name in loaded and loaded[name].size == 1), None)
+            listing.rates |= {kind: rate} if rate else {}
+        if "audio" in columns and "audio" not in listing.rates:
+            listing.notes.append(f"{file.name} names no rate: its sound counts as 16,000 samples a second")
+        if len({len(store) for store in stores.values()}) > 1:
+            raise UserError(
+                f"{file}: {', '.join(f'{len(s)} {c}' for c, s in stores.items())}; they must be equally many"
+            )
         _label(listing, arrays.get("label"), classes, file)
         result[split] = listing
     if not result:
-        raise UserError(f"no images in {file}, only {', '.join(loaded)}; name the array 'image' (and 'label')")
+        what = "images" if tuple(columns) == ("image",) else " with ".join(columns)
+        raise UserError(f"no {what} in {file}, only {', '.join(loaded)}; name the array '{first}' (and 'label')")
     return result
+
+
+def _store(column: str, array: NDArray, name: str) -> Store:
+    if column == "image":
+        return ImageArray(array, name)
+    if column == "text":
+        return Strings([str(text) for text in array.tolist()], name)
+    return Samples(column, array, name)
+
+
+class Samples:
+    """A store of arrays: one sample a row."""
+
+    raw = True
+    """samples are what the decoder takes, not files"""
+
+    def __init__(self, column: str, array: NDArray, name: str) -> None:
+        kinds = "u" if column == "video" else "iuf"
+        if array.ndim not in _AXES[column] or array.dtype.kind not in kinds or len(array) == 0:
+            raise UserError(f"{name}: an array of shape {array.shape} and type {array.dtype} holds no {column}")
+        self.array, self.file = array, name
+
+    def __len__(self) -> int:
+        return len(self.array)
+
+    def name(self, row: int) -> str:
+        """File and row."""
+        return f"{self.file} row {row}"
+
+    def read(self, row: int) -> NDArray:
+        """One sample."""
+        return self.array[row]
 
 
 def _load(file: Path) -> NDArray | dict[str, NDArray]:
@@ -85,8 +163,8 @@ def _label(listing: Listing, label: NDArray | None, classes: tuple[str, ...], fi
     if label.ndim != 1:
         listing.notes.append(f"labels of shape {label.shape} in {file.name} are not one class a sample: not used")
         return
-    if len(label) != len(listing.images):
-        raise UserError(f"{file} has {len(listing.images)} images and {len(label)} labels; they must be equally many")
+    if len(label) != listing.rows:
+        raise UserError(f"{file} has {listing.rows} samples and {len(label)} labels; they must be equally many")
     if label.dtype.kind == "f" and (label == np.rint(label)).all():
         label = label.astype(np.int64)
     listing.labels, listing.classes = number(label.tolist(), classes)

@@ -1,8 +1,9 @@
-"""Decode once: the images of a split as one memory-mapped uint8 array on disk.
+"""Decode once: the columns of a split as memory-mapped arrays on disk.
 
-An entry is a folder `<name>-<key>` with `images.u8` (N, S, S, C) and `meta.json`. It is written under a temporary name,
-synced and renamed, so that an entry is whole or absent whatever is killed when; processes that want the same entry at
-once wait for the one that builds it, and where the file system has no locks they build side by side and the first wins.
+An entry is a folder `<name>-<key>` with one file a column, such as `image.uint8` (N, S, S, C), and `meta.json`. It is
+written under a temporary name, synced and renamed, so that an entry is whole or absent whatever is killed when; processes
+that want the same entry at once wait for the one that builds it, and where the file system has no locks they build side
+by side and the first wins.
 """
 
 import hashlib
@@ -11,10 +12,11 @@ import os
 import re
 import shutil
 import tempfile
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -26,7 +28,7 @@ from nolabel.data.columns import ArrayColumn, Broken, Column
 Progress = Callable[[str, float], None]
 """told what is being done and which share of it, 0 to 1"""
 
-VERSION = 1
+VERSION = 2
 """of decoding and layout; a new one leaves old entries unused"""
 LIMIT = 16 * 2**30
 """bytes that a set may take without being asked for"""
@@ -35,9 +37,9 @@ _CHUNK, _ROWS = 64 * 2**20, 1024
 
 @dataclass
 class Cached:
-    """Decoded images of the rows `kept` of a split, and why the others are missing."""
+    """Decoded samples of the rows `kept` of a split, and why the others are missing."""
 
-    images: ArrayColumn
+    columns: dict[str, ArrayColumn]
     kept: Tensor
     skipped: dict[int, str]
 
@@ -47,34 +49,48 @@ def folder() -> Path:
     return Path(os.environ.get("NOLABEL_CACHE") or Path.home() / ".cache" / "nolabel")
 
 
-def fits(column: Column) -> bool:
-    """Whether a column may be cached unasked: at most 16 GiB and a quarter of the free disk."""
+def fits(columns: Mapping[str, Column]) -> bool:
+    """Whether columns may be cached unasked: at most 16 GiB and a quarter of the free disk."""
     where = folder()
     while not where.exists():
         where = where.parent
-    return len(column) * int(np.prod(column.shape)) <= min(LIMIT, shutil.disk_usage(where).free // 4)
+    count = len(next(iter(columns.values())))
+    return count * sum(map(_bytes, columns.values())) <= min(LIMIT, shutil.disk_usage(where).free // 4)
 
 
-def cached(name: str, identity: str, column: Column, progress: Progress) -> Cached:
-    """The decoded images of `column`, from the cache or decoded into it now.
+def cached(name: str, identity: str, columns: Mapping[str, Column], progress: Progress) -> Cached:
+    """The decoded samples of `columns`, from the cache or decoded into it now; those broken in one column are left out.
 
-    `identity` must change whenever the images do. Raises UserError where the cache cannot be written, or where no image
-    at all can be decoded.
+    `identity` must change whenever the samples do. Raises UserError where the cache cannot be written, or where no
+    sample at all can be decoded.
     """
-    key = hashlib.sha256(json.dumps([VERSION, identity, len(column), column.shape]).encode()).hexdigest()[:20]
+    made = [(column, len(c), c.shape, repr(getattr(c, "decoder", ""))) for column, c in columns.items()]
+    key = hashlib.sha256(json.dumps([VERSION, identity, made]).encode()).hexdigest()[:20]
     entry = folder() / f"{re.sub(r'[^A-Za-z0-9]+', '-', name).strip('-')[:40]}-{key}"
     try:
         entry.parent.mkdir(parents=True, exist_ok=True)
         if not (found := _read(entry)):
             with _alone(entry) as sure:
                 if not (found := _read(entry)):
-                    _build(entry, name, column, progress, sweep=sure)
+                    _build(entry, name, columns, progress, sweep=sure)
                     found = _read(entry)
     except OSError as error:
         what = f"cannot write the cache {entry}: {error.strerror or error}"
         raise UserError(f"{what}; free space, set NOLABEL_CACHE, or use cache=never") from None
     if not found:
         raise UserError(f"the cache {entry} is damaged and cannot be replaced; delete this folder")
+    return found
+
+
+def remembered(what: str, identity: str, make: Callable[[], Any]) -> Any:
+    """What `make` found out about files, as JSON kept in the cache: it is asked once for each `identity`."""
+    key = hashlib.sha256(f"{VERSION} {identity}".encode()).hexdigest()[:20]
+    path = folder() / f"{what}-{key}.json"
+    with suppress(OSError, ValueError):
+        return json.loads(path.read_text())
+    found = make()
+    with suppress(OSError):  # only time is lost without it
+        keep(path, json.dumps(found))
     return found
 
 
@@ -96,39 +112,48 @@ def _read(entry: Path) -> Cached | None:
     try:
         meta = json.loads((entry / "meta.json").read_text())
         skipped = {int(row): why for row, why in meta["skipped"]}
-        if (entry / "images.u8").stat().st_size != int(np.prod(meta["shape"])):
-            return None
-        images = np.memmap(entry / "images.u8", np.uint8, "r", shape=tuple(meta["shape"]))
+        columns = {}
+        for column, dtype, shape in meta["columns"]:
+            path, size = entry / f"{column}.{dtype}", np.dtype(dtype).itemsize * int(np.prod(shape))
+            if path.stat().st_size != size:
+                return None
+            columns[column] = ArrayColumn(np.memmap(path, dtype, "r", shape=tuple(shape)))
     except (OSError, ValueError, KeyError, TypeError):
         return None
     good = np.ones(meta["rows"], bool)
     good[list(skipped)] = False
-    return Cached(ArrayColumn(images), torch.from_numpy(np.flatnonzero(good)), skipped)
+    return Cached(columns, torch.from_numpy(np.flatnonzero(good)), skipped)
 
 
-def _build(entry: Path, name: str, column: Column, progress: Progress, sweep: bool) -> None:
+def _build(entry: Path, name: str, columns: Mapping[str, Column], progress: Progress, sweep: bool) -> None:
     if sweep:  # nobody else builds this entry, so these are left over from a process that was killed
         for old in entry.parent.glob(f"{entry.name}.tmp-*"):
             shutil.rmtree(old, ignore_errors=True)
     work = Path(tempfile.mkdtemp(prefix=f"{entry.name}.tmp-", dir=entry.parent))
     try:
-        count, size = len(column), int(np.prod(column.shape))
-        step = max(1, min(_ROWS, _CHUNK // size))
+        count = len(next(iter(columns.values())))
+        step = max(1, min(_ROWS, _CHUNK // sum(map(_bytes, columns.values()))))
         skipped: dict[int, str] = {}
-        with open(work / "images.u8", "wb") as file:
+        with ExitStack() as stack:
+            types = {column: str(_dtype(c)) for column, c in columns.items()}
+            files = {column: stack.enter_context(open(work / f"{column}.{types[column]}", "wb")) for column in columns}
             for first in range(0, count, step):
                 progress(f"decoding {name}", first / count)
-                batch, broken = _take(column, torch.arange(first, min(first + step, count)))
+                rows = torch.arange(first, min(first + step, count))
+                parts = {column: _take(c, rows) for column, c in columns.items()}
+                broken = {position: why for _, reasons in parts.values() for position, why in reasons.items()}
                 skipped.update({first + position: why for position, why in broken.items()})
-                good = np.delete(batch.numpy(), list(broken), axis=0) if broken else batch.numpy()
-                file.write(good.data)
+                for column, (batch, _) in parts.items():
+                    good = np.delete(batch.numpy(), list(broken), axis=0) if broken else batch.numpy()
+                    files[column].write(np.ascontiguousarray(good).data)
             if len(skipped) == count:
-                raise UserError(f"none of the {count} images of {name} can be decoded: {next(iter(skipped.values()))}")
-            file.flush()
-            os.fsync(file.fileno())
-        shape = (count - len(skipped), *column.shape)
+                raise UserError(f"none of the {count} samples of {name} can be decoded: {next(iter(skipped.values()))}")
+            for file in files.values():
+                file.flush()
+                os.fsync(file.fileno())
+        shapes = [(column, types[column], (count - len(skipped), *c.shape)) for column, c in columns.items()]
         with open(work / "meta.json", "w") as text:
-            json.dump({"version": VERSION, "rows": count, "shape": shape, "skipped": sorted(skipped.items())}, text)
+            json.dump({"version": VERSION, "rows": count, "columns": shapes, "skipped": sorted(skipped.items())}, text)
             text.flush()
             os.fsync(text.fileno())
         if entry.exists() and not _read(entry):
@@ -138,6 +163,15 @@ def _build(entry: Path, name: str, column: Column, progress: Progress, sweep: bo
         progress(f"decoding {name}", 1.0)
     finally:
         shutil.rmtree(work, ignore_errors=True)
+
+
+def _dtype(column: Column) -> np.dtype:
+    return np.dtype(getattr(column, "dtype", np.uint8))
+
+
+def _bytes(column: Column) -> int:
+    """Of one sample."""
+    return _dtype(column).itemsize * int(np.prod(column.shape))
 
 
 def _take(column: Column, rows: Tensor) -> tuple[Tensor, dict[int, str]]:

@@ -1,6 +1,6 @@
 """Columns: everything a data set holds is a set of equally long columns with random access by row.
 
-An `ArrayColumn` lies in memory or is memory-mapped; an `EncodedColumn` decodes images on demand; `Rows` is a part of
+An `ArrayColumn` lies in memory or is memory-mapped; an `EncodedColumn` decodes samples on demand; `Rows` is a part of
 another column. All give a whole batch at once: one gather, never a loop over `x[i]`.
 """
 
@@ -10,18 +10,18 @@ import warnings
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import lru_cache
-from typing import Protocol, runtime_checkable
+from typing import Any, ClassVar, Protocol, runtime_checkable
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from nolabel.data.decode import decode, reason
+from nolabel.data.decode import reason
 
 
 class Column(Protocol):
-    """One named value of every sample."""
+    """One named value of every sample. Its `dtype`, of numpy, is uint8 where it does not say."""
 
     shape: tuple[int, ...]
     """of one sample"""
@@ -50,6 +50,11 @@ class ArrayColumn:
             self.array = array if isinstance(array, Tensor) else torch.from_numpy(array)
         self.shape = tuple(self.array.shape[1:])
 
+    @property
+    def dtype(self) -> np.dtype:
+        """Of numpy."""
+        return self.array[:0].numpy().dtype
+
     def __len__(self) -> int:
         return len(self.array)
 
@@ -63,7 +68,7 @@ class Rows:
 
     def __init__(self, column: Column, rows: Tensor) -> None:
         self.column, self.rows = column, rows
-        self.shape = column.shape
+        self.shape, self.dtype = column.shape, getattr(column, "dtype", np.uint8)
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -75,12 +80,12 @@ class Rows:
 
 @runtime_checkable
 class Store(Protocol):
-    """Images as they lie on disk, one a row. `read` is called from several threads at once."""
+    """Samples as they lie on disk, one a row. `read` is called from several threads at once."""
 
     def __len__(self) -> int: ...
 
-    def read(self, row: int) -> bytes | memoryview | NDArray:
-        """The encoded bytes of one image, or its raw pixels. Raises any exception where that fails."""
+    def read(self, row: int) -> Any:
+        """One sample as its decoder takes it, e.g. the bytes of an image. Raises any exception where that fails."""
         ...
 
     def name(self, row: int) -> str:
@@ -88,28 +93,44 @@ class Store(Protocol):
         ...
 
 
-class EncodedColumn:
-    """Images of a store, decoded on demand by a thread pool, scaled and cropped: uint8 (size, size, channels)."""
+class Decoder(Protocol):
+    """From what a store gives to the stored form of one modality: a frozen dataclass, whose text names its settings."""
 
-    def __init__(self, store: Store, size: int, channels: int = 3, workers: int | None = None) -> None:
-        self.store = store
-        self.shape: tuple[int, ...] = (size, size, channels)
+    dtype: ClassVar[type]
+    """of numpy"""
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Of one sample."""
+        ...
+
+    def __call__(self, blob: Any, out: NDArray) -> None:
+        """Write one sample into `out`. Raises whatever goes wrong with a damaged one."""
+        ...
+
+
+class EncodedColumn:
+    """Samples of a store, decoded on demand by a thread pool."""
+
+    def __init__(self, store: Store, decoder: Decoder, workers: int | None = None) -> None:
+        self.store, self.decoder = store, decoder
+        self.shape, self.dtype = decoder.shape, decoder.dtype
         self.workers = workers or default_workers()
 
     def __len__(self) -> int:
         return len(self.store)
 
-    def take(self, rows: Tensor, out: NDArray[np.uint8] | None = None) -> Tensor:
-        """(B,) int64 -> uint8 (B, size, size, channels), in `out` if given. Raises `Broken` if any row is."""
+    def take(self, rows: Tensor, out: NDArray | None = None) -> Tensor:
+        """(B,) int64 -> (B, *shape), in `out` if given. Raises `Broken` if any row is."""
         if out is None:
-            out = np.empty((len(rows), *self.shape), np.uint8)
+            out = np.empty((len(rows), *self.shape), self.decoder.dtype)
         numbers = rows.tolist()
         broken: dict[int, str] = {}
 
         def work(positions: Sequence[int]) -> None:
             for position in positions:
                 try:
-                    decode(self.store.read(numbers[position]), out[position])
+                    self.decoder(self.store.read(numbers[position]), out[position])
                 except Exception as error:  # a damaged file can raise anything; it is named to the user, never hidden
                     if isinstance(error, OSError) and error.errno in (errno.EMFILE, errno.ENFILE):
                         raise  # too many open files: the fault of the machine, not of this one

@@ -8,6 +8,8 @@ animation the first frame is used. Colour profiles are ignored. What cannot be d
 import io
 import struct
 from contextlib import suppress
+from dataclasses import dataclass
+from typing import ClassVar
 
 import numpy as np
 import simplejpeg
@@ -23,6 +25,24 @@ MOST_PIXELS = 178_956_970
 Blob = bytes | memoryview | NDArray
 _ORIENTATION = 0x0112
 _FLIPS = {2: (1,), 3: (0, 1), 4: (0,), 6: (1,), 7: (0, 1), 8: (0,)}
+
+
+@dataclass(frozen=True)
+class Picture:
+    """The decoder of images: squares of one size."""
+
+    size: int
+    channels: int = 3
+    dtype: ClassVar[type] = np.uint8
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """(size, size, channels)."""
+        return (self.size, self.size, self.channels)
+
+    def __call__(self, blob: Blob, out: NDArray[np.uint8]) -> None:
+        """See `decode`."""
+        decode(blob, out)
 
 
 def decode(blob: Blob, out: NDArray[np.uint8]) -> None:
@@ -152,7 +172,7 @@ def shorter_side(blob: Blob) -> int:
 
 
 def reason(error: Exception) -> str:
-    """Why an image could not be decoded, in one short line."""
+    """Why a sample could not be decoded, in one short line."""
     if isinstance(error, UnidentifiedImageError):  # its own text holds a memory address
         return "not an image of a known format"
     if isinstance(error, OSError) and error.errno:

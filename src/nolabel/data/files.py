@@ -1,4 +1,4 @@
-"""Files on disk: walking huge folders, expanding patterns, noticing changes, reading one image."""
+"""Files on disk: walking huge folders, expanding patterns, noticing changes, reading one sample."""
 
 import glob
 import hashlib
@@ -12,7 +12,19 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from nolabel.core import UserError
-from nolabel.data.decode import SUFFIXES
+from nolabel.data import decode
+
+SUFFIXES: dict[str, tuple[str, ...]] = {
+    "image": decode.SUFFIXES,
+    "video": (".mp4", ".avi", ".mkv", ".mov", ".webm", ".m4v", ".mpg", ".mpeg", ".wmv", ".flv", ".ts"),
+    "audio": (".wav", ".flac", ".ogg", ".mp3", ".opus", ".aif", ".aiff", ".au", ".m4a", ".aac"),
+    "points": (".ply", ".off", ".npz", ".npy"),
+    "text": (".txt",),
+    "table": (".csv", ".tsv", ".jsonl"),
+    "pack": (".parquet", ".tar"),
+}
+"""of names, by what the files hold"""
+KIND = {suffix: kind for kind, suffixes in SUFFIXES.items() for suffix in suffixes}
 
 _ALL_CHECKED = 50_000
 _SAMPLE = 4_096
@@ -22,13 +34,18 @@ _SAMPLE = 4_096
 class Walk:
     """What lies below a folder, as paths relative to it."""
 
-    images: list[str] = field(default_factory=list)
-    others: dict[str, list[str]] = field(default_factory=dict)
-    """.parquet and .tar files, by suffix"""
-    ignored: Counter[str] = field(default_factory=Counter)
+    files: dict[str, list[str]] = field(default_factory=dict)
+    """by what they hold, see `SUFFIXES`"""
+    others: Counter[str] = field(default_factory=Counter)
     """how many files of other suffixes there are"""
     unreadable: list[tuple[str, str]] = field(default_factory=list)
     """(folder, reason)"""
+
+    def __str__(self) -> str:
+        """What there is, for messages: "3 .mp4, 1 .md"."""
+        found = self.others.copy()
+        found.update(os.path.splitext(name)[1].lower() for names in self.files.values() for name in names)
+        return ", ".join(f"{count} {suffix}" for suffix, count in found.most_common(4)) or "nothing"
 
 
 def walk(root: Path) -> Walk:
@@ -61,18 +78,23 @@ def walk(root: Path) -> Walk:
             suffix = os.path.splitext(name)[1].lower()
             if entry.is_dir(follow_symlinks=False):
                 folders.append(prefix + name)
-            elif suffix in SUFFIXES:
-                found.images.append(prefix + name)
-            elif entry.is_symlink() and entry.is_dir():
+            elif suffix in KIND and not _leads_to_folder(entry):
+                found.files.setdefault(KIND[suffix], []).append(prefix + name)
+            elif _leads_to_folder(entry):
                 links.append(prefix + name)  # after all real folders, so that these keep their own names
-            elif suffix in (".parquet", ".tar"):
-                found.others.setdefault(suffix, []).append(prefix + name)
             else:
-                found.ignored[suffix or "without suffix"] += 1
-    found.images.sort()
-    for paths in found.others.values():
+                found.others[suffix or "without suffix"] += 1
+    for paths in found.files.values():
         paths.sort()
     return found
+
+
+def _leads_to_folder(entry: os.DirEntry[str]) -> bool:
+    """Whether it is a link to a folder; one that leads in a circle is not, and is told as a file that cannot be read."""
+    try:
+        return entry.is_symlink() and entry.is_dir()
+    except OSError:
+        return False
 
 
 def expand(pattern: str) -> list[Path]:
@@ -122,7 +144,7 @@ def file_identity(paths: Iterable[Path]) -> str:
 
 
 class FileStore:
-    """One image a file."""
+    """One sample a file."""
 
     def __init__(self, root: Path, names: Sequence[str]) -> None:
         self.root, self.names = os.fspath(root), names
@@ -142,3 +164,49 @@ class FileStore:
             if not stat.S_ISREG(os.fstat(handle).st_mode):
                 raise ValueError("not a regular file")
             return file.readall()
+
+
+class PathStore(FileStore):
+    """One recording a file, opened by its decoder: it may be too large to be read whole."""
+
+    def read(self, row: int) -> str:  # type: ignore[override]
+        """The path."""
+        path = f"{self.root}/{self.names[row]}"
+        if not stat.S_ISREG(os.stat(path).st_mode):
+            raise ValueError("not a regular file")
+        return path
+
+
+class TextStore(FileStore):
+    """One text a file, UTF-8."""
+
+    def read(self, row: int) -> str:  # type: ignore[override]
+        """The text; bytes that are not UTF-8 are replaced."""
+        return super().read(row).decode("utf-8", "replace")
+
+
+STORES: dict[str, type[FileStore]] = {
+    "image": FileStore, "video": PathStore, "audio": PathStore, "points": FileStore, "text": TextStore
+}  # fmt: skip
+"""how the files of each modality are read"""
+
+
+class Strings:
+    """Texts that are in memory already."""
+
+    def __init__(self, texts: Sequence[str | None], title: str) -> None:
+        self.texts, self.title = texts, title
+
+    def __len__(self) -> int:
+        return len(self.texts)
+
+    def name(self, row: int) -> str:
+        """File and row."""
+        return f"{self.title} row {row}"
+
+    def read(self, row: int) -> str:
+        """The text. Raises ValueError where there is none."""
+        text = self.texts[row]
+        if not text or not text.strip():
+            raise ValueError("empty text")
+        return text

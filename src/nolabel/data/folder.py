@@ -1,36 +1,69 @@
-"""A folder of images, labelled by sub-folder or not at all."""
+"""A folder of files, labelled by sub-folder or not at all; with captions in a table or beside each file."""
 
+import os
+from collections.abc import Sequence
 from pathlib import Path
 
-from nolabel.data.files import FileStore, Walk, identity
+from nolabel.core import UserError
+from nolabel.data import table
+from nolabel.data.columns import Column, Store
+from nolabel.data.files import STORES, TextStore, Walk, identity
 from nolabel.data.listing import SPLITS, Listing, number
 
 
-def listings(root: Path, found: Walk) -> dict[str, Listing]:
-    """The splits of a folder.
+def listings(root: Path, found: Walk, columns: Sequence[str]) -> dict[str, Listing] | None:
+    """The splits of a folder, or None where it has no files of the kind.
 
     Sub-folders `train` and `test` (or `val`, `valid`, `validation`) are splits if there is nothing beside them. Within
-    a split the first level of sub-folders are the classes if there are at least two and no image lies beside them.
+    a split the first level of sub-folders are the classes if there are at least two and no file lies beside them.
+    Sound without pictures may be that of videos. A text beside pictures or sound is that of a table that names the files
+    (`table.listings`), or lies in a .txt of the same name.
     """
-    split_of = {top: SPLITS.get((top or "").lower()) for top in set(_level(found.images, 0))}
-    paths: dict[str, list[str]] = {"train": found.images}
+    main = [name for name in columns if name != "text"] or ["text"]
+    kind = "video" if "video" in main or (main == ["audio"] and "audio" not in found.files) else main[0]
+    if kind not in found.files:
+        return None
+    if "text" in columns and main != ["text"]:
+        tables = [name for name in found.files.get("table", ()) if table.names_files(root / name)]
+        if tables:
+            return table.listings([root / name for name in tables], columns)
+    names = found.files[kind]
+    beside = {os.path.splitext(name)[0]: name for name in found.files.get("text", ())}
+    captioned = "text" in columns and main != ["text"]
+    if captioned:
+        names = [name for name in names if os.path.splitext(name)[0] in beside]
+        if not names:
+            raise UserError(f"no captions in {root}: neither a table with file_name and text, nor a .txt beside a file")
+    result = _splits(root, names, main)
+    for listing in result.values() if captioned else ():
+        own = [beside[os.path.splitext(name)[0]] for name in listing.columns[main[0]].names]  # type: ignore[union-attr]
+        listing.columns["text"] = TextStore(root, own)
+        listing.identity += identity(root, own)
+    result["train" if "train" in result else next(iter(result))].skipped += found.unreadable
+    return result
+
+
+def _splits(root: Path, names: list[str], columns: Sequence[str]) -> dict[str, Listing]:
+    split_of = {top: SPLITS.get((top or "").lower()) for top in set(_level(names, 0))}
+    paths: dict[str, list[str]] = {"train": names}
     depth = 0
     if "train" in split_of.values() and None not in split_of.values():
         paths, depth = {}, 1
-        for path in found.images:
+        for path in names:
             paths.setdefault(split_of[path.split("/", 1)[0]] or "", []).append(path)
     folders = {split: _level(names, depth) for split, names in paths.items()}
     labelled = {split for split, tops in folders.items() if None not in tops and len(set(tops)) > 1}
     classes = sorted({str(top) for split in labelled for top in folders[split]})
     result = {}
     for split, names in paths.items():
-        result[split] = listing = Listing(FileStore(root, names), identity(root, names))
+        stores: dict[str, Store | Column] = {name: STORES[name](root, names) for name in columns}
+        result[split] = listing = Listing(stores, identity(root, names))
         if split in labelled:
             listing.labels, listing.classes = number(folders[split], classes)
         elif len(set(folders[split])) > 2:
             beside = folders[split].count(None)
-            listing.notes.append(f"no labels in '{split}': {beside} images lie beside the sub-folders")
-    result["train"].skipped += found.unreadable
+            what = "images" if columns[0] == "image" else "files"
+            listing.notes.append(f"no labels in '{split}': {beside} {what} lie beside the sub-folders")
     return result
 
 

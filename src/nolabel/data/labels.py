@@ -39,6 +39,7 @@ def give(data: Data, wanted: str | None, seed: int = 0) -> None:
         if truth is None or not bool((truth >= 0).any()):
             raise UserError(f"{data.name} has no labels to learn from; give a file of them: --labels FILE.csv")
         split.columns["given"] = ArrayColumn(truth)
+        _note(data, f"training sees all {int((truth >= 0).sum()):,} labels; --labels 40 would leave it 40")
     elif wanted.isdecimal():
         if "label" not in split.columns:
             raise UserError(
@@ -49,8 +50,14 @@ def give(data: Data, wanted: str | None, seed: int = 0) -> None:
         rows = few(truth, int(wanted), seed)
         chosen[rows] = truth[rows]
         split.columns["given"] = ArrayColumn(chosen)
+        _note(data, f"training sees {wanted} of {int((truth >= 0).sum()):,} labels, chosen by seed {seed}")
     else:
         split.columns["given"] = ArrayColumn(_from_file(Path(wanted), data))
+
+
+def _note(data: Data, line: str) -> None:
+    if line not in data.notes:
+        data.notes.append(line)
 
 
 def few(label_N: Tensor, total: int, seed: int) -> Tensor:

@@ -14,17 +14,29 @@ from nolabel.data.split import Blocks
 
 @dataclass
 class Listing:
-    """One split as it was found: images still encoded (a store) or as an array of their own (a column)."""
+    """One split as it was found: samples still encoded (a store) or as an array of their own (a column)."""
 
-    images: Store | Column
+    columns: dict[str, Store | Column]
+    """equally long"""
     identity: str
-    """changes whenever the images do: part of the name of the cache"""
+    """changes whenever the samples do: part of the name of the cache"""
     labels: Tensor | None = None
     """(N,) int64, -1 for none"""
     classes: tuple[str, ...] = ()
     blocks: Blocks | None = None
     skipped: list[tuple[str, str]] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
+    groups: Tensor | None = None
+    """(N,) int64: rows of one group, such as the pieces of one recording, are all for training or all for testing"""
+    rates: dict[str, float] = field(default_factory=dict)
+    """samples or frames a second of columns that are arrays"""
+    tokenizer: Any = None
+    """of text that comes with one"""
+
+    @property
+    def rows(self) -> int:
+        """N."""
+        return len(next(iter(self.columns.values())))
 
     @property
     def labelled(self) -> bool:

@@ -71,7 +71,7 @@ def _listing(name: str, kind: type, options: dict[str, Any]) -> Listing:
     labels = next((getattr(data, key) for key in ("targets", "labels", "_labels", "y") if hasattr(data, key)), None)
     pixels = _pixels(data)
     store = Samples(data, name) if pixels is None else ImageArray(pixels, name)
-    listing = Listing(store, f"torchvision {name} {options} {root.resolve()} {len(data)}")
+    listing = Listing({"image": store}, f"torchvision {name} {options} {root.resolve()} {len(data)}")
     if labels is not None and len(labels) == len(data):
         values = [int(v) if np.ndim(v) == 0 else None for v in labels]
         listing.labels, listing.classes = number(values, getattr(data, "classes", ()))

@@ -2,55 +2,75 @@
 
 import glob
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
+
+import torch
 
 from nolabel.core import UserError
-from nolabel.data import arrays, folder, hub, named, parquet, shards, toy
+from nolabel.data import arrays, folder, hub, named, parquet, shards, table, toy
 from nolabel.data.cache import Progress, cached, fits
-from nolabel.data.columns import ArrayColumn, Column, EncodedColumn, Store
-from nolabel.data.files import expand, walk
+from nolabel.data.columns import ArrayColumn, Column, Store
+from nolabel.data.files import KIND, Walk, expand, walk
+from nolabel.data.form import STORED, Form
 from nolabel.data.holdout import hold_out
-from nolabel.data.listing import Listing, train_and_test
-from nolabel.data.size import probe, stored_size
+from nolabel.data.listing import Listing, split_of, train_and_test
+from nolabel.data.settle import cut_up, decoded, settle
 from nolabel.data.split import Data, Split, printable
 
 
 def open_data(
     spec: str | os.PathLike[str],
+    columns: Sequence[str] = ("image",),
     *,
-    size: int | None = None,
     cache: str = "auto",
-    channels: int = 3,
     workers: int | None = None,
     progress: Progress | None = None,
     test_fraction: float = 0.1,
+    **form: Any,
 ) -> Data:
-    """Open a data set of images; labels, if any, are for evaluation.
+    """Open a data set with the columns asked for; labels, if any, are there in any case.
 
-    spec: "toyworld[:easy|std|hard]"; a folder of images; Parquet files or a folder of them; WebDataset tar shards; .npz
-        or .npy; a pattern such as "shards-{000..010}.tar"; a torchvision name ("cifar10", "stl10:unlabeled"); or
-        "hf:owner/name". An existing path wins over a name.
-    size: pixels that the encoder will see; images are kept at this size or somewhat larger (see `size.stored_size`).
-    cache: "auto" decodes once into a memory-mapped array where that fits (16 GiB, a quarter of the free disk),
-        "always" in any case, "never" decodes at every use.
-    channels: 3 for RGB or 1 for grey. workers: decoding threads. progress: called with (what, share from 0 to 1).
-    test_fraction: share of the labelled images held out as "test" where the set has no such split; 0 for none.
+    spec: "toyworld[:easy|std|hard]"; a folder of files of the kind asked for, or such a file; Parquet files or a folder
+        of them; WebDataset tar shards; .npz or .npy; .jsonl, .csv and .tsv tables; .txt; a pattern such as
+        "shards-{000..010}.tar"; a torchvision name ("cifar10", "stl10:unlabeled"); or "hf:owner/name". An existing path
+        wins over a name.
+    columns: of image, video, audio, points, text; rows hold what belongs together, e.g. a clip and its sound.
+    cache: "auto" decodes once into memory-mapped arrays where they fit (16 GiB, a quarter of the free disk), "always"
+        in any case, "never" decodes at every use.
+    workers: decoding threads. progress: called with (what, share from 0 to 1).
+    test_fraction: share of the samples held out as "test" where the set has no such split and there are labels or
+        texts; 0 for none.
+    form: fields of `Form` that say how samples are stored, e.g. size=64, frames=16.
 
-    Images that cannot be decoded are left out and named in `Split.skipped`. Raises UserError where nothing can be read.
+    Long recordings and documents become several rows. Samples that cannot be decoded are left out and named in
+    `Split.skipped`. Raises UserError where nothing can be read.
     """
-    if cache not in ("auto", "always", "never") or channels not in (1, 3):
-        raise UserError(f"cache={cache!r}, channels={channels}: cache is auto, always or never, and channels 3 or 1")
+    if cache not in ("auto", "always", "never"):
+        raise UserError(f"cache={cache!r}: cache is auto, always or never")
+    wanted = tuple(name for name in columns if name != "label")
+    if unknown := [name for name in wanted if name not in STORED]:
+        raise UserError(f"there is no column '{unknown[0]}' (there are: {', '.join(STORED)})")
+    asked = Form(**form)
     spec = os.fspath(spec)
-    found = train_and_test(find(spec, size, channels))
+    found = train_and_test(find(spec, wanted, asked))
     name = Path(spec).name if Path(spec).exists() else spec
     data = Data(name, {}, [note for listing in found.values() for note in listing.notes])
-    side = _side(found["train"], size)
+    data.form, data.tokenizer = settle(asked, found["train"], wanted)
+    rates = {"video": data.form.fps, "audio": data.form.sample_rate}
+    data.rates = {name: float(rate) for name, rate in rates.items() if name in wanted and rate}
     for name, listing in found.items():
         title = f"{printable(Path(spec).name)} {name}"
-        data.splits[name] = _split(name, listing, title, side, channels, cache, workers, progress or _quiet)
-        if name == "train" and "test" not in found and listing.labels is not None:
-            hold_out(data, listing.labels, test_fraction)
+        listing = cut_up(listing, data.form, data.tokenizer, wanted)
+        ready = {c: decoded(c, listing.columns[c], data.form, data.tokenizer, workers) for c in wanted}
+        data.splits[name] = _split(name, listing, ready, title, cache, progress or _quiet)
+        if name == "train" and "test" not in found:
+            if listing.labels is not None:
+                hold_out(data, listing.labels, test_fraction, listing.groups)
+            elif "text" in wanted:  # words are their own labels, as are the pictures that go with them
+                one = listing.groups is None or bool((listing.groups == listing.groups[0]).all())
+                hold_out(data, torch.zeros(listing.rows), test_fraction, None if one else listing.groups)
     return data
 
 
@@ -58,84 +78,113 @@ def _quiet(what: str, share: float) -> None:
     pass
 
 
-def find(spec: str, size: int | None, channels: int) -> dict[str, Listing]:
+def find(spec: str, columns: Sequence[str] = ("image",), form: Form | None = None) -> dict[str, Listing]:
     """The splits of a data set as they are listed by its format. Raises UserError where there is none."""
     path = Path(os.path.expanduser(spec))
     if os.path.exists(path):
-        return _of_folder(path) if path.is_dir() else _of_files([path])
+        return _of_folder(path, columns) if path.is_dir() else _of_files([path], columns)
     if glob.has_magic(spec) or "{" in spec:
-        return _of_files(expand(spec))
+        return _of_files(expand(spec), columns)
     name, _, option = spec.partition(":")
     if name == "hf":
-        return hub.listings(option)
+        return hub.listings(option, columns)
     if name.lower() == "toyworld":
-        return toy.listings(option or "easy", size, channels)
-    if "/" in spec or os.sep in spec or path.suffix in _FILES or spec in ("", ".", ".."):
+        return toy.listings(option, columns, form or Form())
+    if "/" in spec or os.sep in spec or path.suffix in (*_PACKS, *KIND) or spec in ("", ".", ".."):
         parent = next(parent for parent in (path, *path.absolute().parents) if parent.is_dir())
         raise UserError(f"no such file or folder: {printable(spec)} (of it, {parent} exists); check the path")
     if name.lower() in named.names():
+        if tuple(columns) != ("image",):
+            raise UserError(f"the data sets of torchvision hold images, not {' and '.join(columns)}")
         return named.listings(name.lower(), option)
     raise UserError(f"unknown data {printable(spec)!r}: {named.nearest(name, ('toyworld',))}")
 
 
-_FILES: dict[str, Callable[[list[Path]], dict[str, Listing]]] = {
+_PACKS: dict[str, Callable[[list[Path], Sequence[str]], dict[str, Listing]]] = {
     ".parquet": parquet.listings,
     ".tar": shards.listings,
-    ".npz": lambda files: arrays.listings(files[0]),
-    ".npy": lambda files: arrays.listings(files[0]),
+    ".npz": arrays.listings,
+    ".npy": arrays.listings,
+    ".jsonl": table.listings,
+    ".csv": table.listings,
+    ".tsv": table.listings,
 }
 
 
-def _of_files(files: list[Path]) -> dict[str, Listing]:
+def _of_files(files: list[Path], columns: Sequence[str]) -> dict[str, Listing]:
     if len(files) == 1 and files[0].is_dir():
-        return _of_folder(files[0])
+        return _of_folder(files[0], columns)
     kinds = {file.suffix.lower() for file in files}
-    if len(kinds) == 1 and (kind := kinds.pop()) in _FILES and (len(files) == 1 or kind in (".parquet", ".tar")):
+    if len(kinds) == 1 and (kind := next(iter(kinds))) in _PACKS and not _clouds(files, columns):
         if not os.access(files[0], os.R_OK):
             raise UserError(f"cannot read {files[0]}; check its permissions")
-        return _FILES[kind](files)
+        return _PACKS[kind](files, columns)
+    if {KIND.get(kind) for kind in kinds} <= set(STORED):
+        return _of_media(files, columns)
     what = f"{printable(str(files[0]))} and {len(files) - 1} others" if len(files) > 1 else printable(str(files[0]))
-    raise UserError(f"cannot tell the format of {what}; give a folder of images, or one of {', '.join(_FILES)}")
+    raise UserError(f"cannot tell the format of {what}; give a folder of files, or one of {', '.join(_PACKS)}")
 
 
-def _of_folder(path: Path) -> dict[str, Listing]:
+def _of_media(files: list[Path], columns: Sequence[str]) -> dict[str, Listing]:
+    """Files named one by one; their split by the words train, test, validation in their names."""
+    by_split: dict[str, list[Path]] = {}
+    for file in files:
+        by_split.setdefault((split_of(file.stem) or "") if len(files) > 1 else "", []).append(file.absolute())
+    result = {}
+    for split, paths in by_split.items():
+        root = Path(os.path.commonpath([path.parent for path in paths]))
+        found = Walk()
+        for path in paths:
+            found.files.setdefault(KIND[path.suffix.lower()], []).append(str(path.relative_to(root)))
+        listed = folder.listings(root, found, columns)
+        if listed is None:
+            raise UserError(f"no {_what(columns)} in {printable(str(files[0]))}; check the path")
+        result[split] = next(iter(listed.values()))
+    return result
+
+
+def _of_folder(path: Path, columns: Sequence[str]) -> dict[str, Listing]:
     found = walk(path)
-    if found.images:
-        return folder.listings(path, found)
-    for kind, paths in found.others.items():
-        return _FILES[kind]([path / name for name in paths])
-    there = ", ".join(f"{count} {suffix}" for suffix, count in found.ignored.most_common(4)) or "nothing"
-    raise UserError(f"no images, Parquet or tar files in {printable(str(path))}, which holds {there}; check the path")
+    clouds = [path / name for name in found.files.get("points", ())]
+    if "points" not in columns or _clouds(clouds, columns):
+        listed = folder.listings(path, found, columns)
+        if listed is not None:
+            return listed
+    packs: dict[str, list[Path]] = {}
+    for kind in ("pack", "table", "points"):
+        for name in found.files.get(kind, ()):
+            packs.setdefault(Path(name).suffix.lower(), []).append(path / name)
+    order = [".parquet", ".tar"]
+    order += [".npz"] if "points" in columns else []
+    order += [".jsonl", ".csv", ".tsv"] if "text" in columns else []
+    for suffix in order:
+        if suffix in packs:
+            return _PACKS[suffix](packs[suffix], columns)
+    what = f"{_what(columns)}, Parquet or tar files"
+    raise UserError(f"no {what} in {printable(str(path))}, which holds {found}; check the path")
 
 
-def _side(listing: Listing, size: int | None) -> int:
-    """The side at which the images are kept: that of the training images for all splits."""
-    images = listing.images
-    return stored_size(probe(images), size) if isinstance(images, Store) else images.shape[0]
+def _what(columns: Sequence[str]) -> str:
+    return "images" if tuple(columns) == ("image",) else " with ".join(columns)
+
+
+def _clouds(files: list[Path], columns: Sequence[str]) -> bool:
+    """Whether files hold one cloud each."""
+    return "points" in columns and bool(files) and not arrays.many(files[0])
 
 
 def _split(
-    name: str,
-    listing: Listing,
-    title: str,
-    side: int,
-    channels: int,
-    cache: str,
-    workers: int | None,
-    progress: Progress,
+    name: str, listing: Listing, columns: dict[str, Column], title: str, cache: str, progress: Progress
 ) -> Split:
     """The split, cached where it may be."""
-    images = listing.images
     split = Split(name, {}, listing.classes, [(printable(what), why) for what, why in listing.skipped], listing.blocks)
-    split.names = images.name if isinstance(images, Store) else None
-    column: Column = EncodedColumn(images, side, channels, workers) if isinstance(images, Store) else images
-    if isinstance(images, arrays.ImageArray) and (ready := images.column(side, channels)):
-        column = ready
-    elif cache == "always" or (cache == "auto" and fits(column)):
-        made = cached(title, listing.identity, column, progress)
+    split.names = next((store.name for store in listing.columns.values() if isinstance(store, Store)), None)
+    plain = all(isinstance(column, ArrayColumn) for column in columns.values())
+    if not plain and (cache == "always" or (cache == "auto" and fits(columns))):
+        made = cached(title, listing.identity, columns, progress)
         split.skipped += [(split.name_of(row), why) for row, why in made.skipped.items()]
-        column, split.origin, split.blocks = made.images, made.kept, None
-    split.columns["image"] = column
+        columns, split.origin, split.blocks = dict(made.columns), made.kept, None
+    split.columns.update(columns)
     if listing.labels is not None:
         labels = listing.labels if split.origin is None else listing.labels[split.origin]
         split.columns["label"] = ArrayColumn(labels)

@@ -1,4 +1,4 @@
-"""Parquet files as Hugging Face `datasets` lays them out: encoded images in a column, class names in the schema."""
+"""Parquet files as Hugging Face `datasets` lays them out: encoded samples in a column, class names in the schema."""
 
 import itertools
 import json
@@ -18,33 +18,42 @@ import pyarrow.parquet as pq
 import torch
 
 from nolabel.core import UserError
-from nolabel.data.files import file_identity
+from nolabel.data.columns import Column, Store
+from nolabel.data.files import Strings, file_identity
 from nolabel.data.listing import Listing, number, split_of
 from nolabel.data.split import Blocks
+from nolabel.data.table import CAPTIONS, TEXTS
 
 MEMORY = 2**30
 """bytes of unpacked row groups that are kept"""
 
 
-def listings(files: Sequence[Path]) -> dict[str, Listing]:
+def listings(files: Sequence[Path], columns: Sequence[str]) -> dict[str, Listing]:
     """The splits of some Parquet files, by the words train, test, validation in their names; all "train" without them.
 
-    Raises UserError where a file is damaged or no column holds images.
+    Raises UserError where a file is damaged or has no column of a wanted kind.
     """
     by_split: dict[str, list[Path]] = {}
     for file in files:
         by_split.setdefault((split_of(file.stem) or "") if len(files) > 1 else "", []).append(file)
-    return {split: _listing(paths) for split, paths in by_split.items()}
+    return {split: _listing(paths, columns) for split, paths in by_split.items()}
 
 
-def _listing(files: list[Path]) -> Listing:
+def _listing(files: list[Path], columns: Sequence[str]) -> Listing:
     metas = [_meta(file) for file in files]
     schemas = [meta.schema.to_arrow_schema() for meta in metas]
     features = [features_of(schema) for schema in schemas]
-    image = image_column(schemas[0], features[0], str(files[0]))
     label = label_column(schemas[0], features[0])
-    store = ParquetStore(files, metas, image)
-    listing = Listing(store, file_identity(files), blocks=store.blocks)
+    stores: dict[str, Store | Column] = {}
+    listing = Listing(stores, file_identity(files))
+    for column in columns:
+        if column == "text":
+            name = text_column(schemas[0], str(files[0]), alone=len(columns) == 1)
+            texts = [text for file in files for text in pq.read_table(file, columns=[name]).column(name).to_pylist()]
+            stores[column] = Strings(texts, files[0].name if len(files) == 1 else "table")
+        else:
+            store = ParquetStore(files, metas, binary_column(column, schemas[0], features[0], str(files[0])))
+            stores[column], listing.blocks = store, listing.blocks or store.blocks
     if label:
         values: list[Any] = []
         classes: list[str] = []
@@ -93,15 +102,35 @@ def class_names(feature: Any) -> list[str]:
     return list(feature.get("names") or ()) if isinstance(feature, Mapping) else []
 
 
-def image_column(schema: pa.Schema, features: Mapping[str, Any], where: str) -> str:
-    """The column that holds encoded images: noted as such, or named so, or the first with bytes in it."""
+_NAMED = {
+    "image": ("Image", r"image|img|jpe?g|png|picture|photo"),
+    "audio": ("Audio", r"audio|sound|speech|wav|flac|mp3"),
+    "video": ("Video", r"video|clip|mp4"),
+}
+"""of each kind: its feature in `datasets`, and usual names of its column"""
+
+
+def binary_column(kind: str, schema: pa.Schema, features: Mapping[str, Any], where: str) -> str:
+    """The column that holds encoded samples: noted as of this kind, or named so, or for images the first with bytes."""
     able = [field.name for field in schema if _is_binary(field.type)]
-    noted = [name for name in able if "Image" in str(features.get(name))]
-    named = [name for name in able if re.fullmatch(r"image|img|jpe?g|png|picture|photo", name.lower())]
-    for names in (noted, named, able):
-        if names:
-            return names[0]
-    raise UserError(f"no column of {where} holds encoded images, only {', '.join(schema.names)}; name one 'image'")
+    feature, names = _NAMED.get(kind, (kind.title(), kind))
+    noted = [name for name in able if feature in str(features.get(name))]
+    named = [name for name in able if re.fullmatch(names, name.lower())]
+    for found in (noted, named, able if kind == "image" else []):
+        if found:
+            return found[0]
+    what = "images" if kind == "image" else kind
+    raise UserError(f"no column of {where} holds encoded {what}, only {', '.join(schema.names)}; name one '{kind}'")
+
+
+def text_column(schema: pa.Schema, where: str, alone: bool) -> str:
+    """The column that holds text, alone or beside something else."""
+    able = [f.name for f in schema if pa.types.is_string(f.type) or pa.types.is_large_string(f.type)]
+    lower = {name.lower(): name for name in able}
+    found = next((lower[name] for name in (TEXTS if alone else CAPTIONS) if name in lower), None)
+    if found is None:
+        raise UserError(f"no column of {where} holds text, only {', '.join(schema.names)}; name one 'text'")
+    return found
 
 
 def _is_binary(kind: pa.DataType) -> bool:
@@ -137,12 +166,12 @@ class BytesArray:
 
     def __getitem__(self, row: int) -> memoryview:
         if self.valid is not None and not self.valid[row]:
-            raise ValueError("no image in this row")
+            raise ValueError("nothing in this row")
         return self.data[self.offsets[row] : self.offsets[row + 1]]
 
 
 class ParquetStore:
-    """The images of a column of several files; the row groups read last are kept unpacked, up to 1 GiB."""
+    """The samples in a column of several files; the row groups read last are kept unpacked, up to 1 GiB."""
 
     def __init__(self, files: Sequence[Path], metas: Sequence[pq.FileMetaData], column: str) -> None:
         self.files, self.metas, self.column = files, metas, column
@@ -175,7 +204,7 @@ class ParquetStore:
         return f"{self.files[file].name} row {before + row - self.starts[self._group(row)]}"
 
     def read(self, row: int) -> memoryview:
-        """The bytes of one image."""
+        """The bytes of one sample."""
         number = self._group(row)
         with self._lock:
             if number in self._kept:

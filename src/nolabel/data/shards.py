@@ -1,6 +1,5 @@
 """Tar shards in the WebDataset layout, read in any order: indexed once, then one positioned read a sample."""
 
-import hashlib
 import json
 import os
 import tarfile
@@ -8,7 +7,7 @@ import threading
 import weakref
 from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -16,9 +15,9 @@ import numpy as np
 import torch
 
 from nolabel.core import UserError
-from nolabel.data import cache
-from nolabel.data.decode import SUFFIXES
-from nolabel.data.files import file_identity
+from nolabel.data.cache import remembered
+from nolabel.data.columns import Column, Store
+from nolabel.data.files import SUFFIXES, file_identity
 from nolabel.data.listing import Listing, number, split_of
 from nolabel.data.split import Blocks
 
@@ -26,26 +25,37 @@ LOCAL_FROM = 8 * 2**30
 """bytes from which shards are read in a local order"""
 _BLOCK, _WINDOW = 256, 64
 _MOST_OPEN = 128
+_NOTES = (".cls", ".json")
+_TEXTS = ("caption", "text", "description", "sentence")
+"""keys of .json that hold text"""
+
+Member = tuple[int, int, str]
+"""offset, size and suffix"""
 
 
 @dataclass
 class Index:
-    """Where the images of one shard lie: parallel lists, one entry a sample."""
+    """What lies where in one shard: parallel lists, one entry a sample."""
 
-    names: list[str]
-    offsets: list[int]
-    sizes: list[int]
-    labels: list[Any]
-    skipped: list[tuple[str, str]]
-    classes: dict[str, int]
+    names: list[str] = field(default_factory=list)
+    parts: dict[str, list[Member | None]] = field(default_factory=dict)
+    """the member of each kind, None where a sample has none"""
+    labels: list[Any] = field(default_factory=list)
+    splits: list[str | None] = field(default_factory=list)
+    groups: list[str | None] = field(default_factory=list)
+    """what `source` or `group` of .json says: the recording that samples are from"""
+    skipped: list[tuple[str, str]] = field(default_factory=list)
+    classes: dict[str, int] = field(default_factory=dict)
     """numbers of the classes that samples name"""
 
 
-def listings(files: Sequence[Path]) -> dict[str, Listing]:
-    """The splits of some shards, by the words train, test, validation in their names; all "train" without them.
+def listings(files: Sequence[Path], columns: Sequence[str]) -> dict[str, Listing]:
+    """The splits of some shards, by the words train, test, validation in their names, else by `split` of .json members.
 
-    A sample is the members that share a name up to the first dot; its image is the .jpg before other kinds; its label
-    is `.cls` or `label` of `.json` (with `label_name` for the name of the class). Raises UserError on damaged shards.
+    A sample is the members that share a name up to the first dot; its image is the .jpg before other kinds; its text
+    lies in a .txt or in `caption` or `text` of .json; its sound, where it has none of its own, is that of its video; its
+    label is `.cls` or `label` of `.json` (with `label_name` for the name of the class). Samples that lack a wanted part
+    are left out. Raises UserError on damaged shards.
     """
     by_split: dict[str, list[Path]] = {}
     for file in files:
@@ -57,34 +67,62 @@ def listings(files: Sequence[Path]) -> dict[str, Listing]:
     classes = [""] * (max(named.values(), default=-1) + 1)
     for name, value in named.items():
         classes[value] = name
-    return {split: _listing(by_split[split], indices[split], classes) for split in by_split}
+    result: dict[str, Listing] = {}
+    for split, found in indices.items():
+        said = {s for index in found for s in index.splits} if list(by_split) == [""] else {None}
+        for part in sorted(said, key=str):
+            name = split if part is None else split_of(part) or part
+            result[name] = _listing(by_split[split], found, columns, classes, part if len(said) > 1 else None)
+    return result
 
 
-def _listing(files: list[Path], indices: list[Index], classes: list[str]) -> Listing:
-    store = TarStore(files, indices)
-    if not len(store):
-        raise UserError(
-            f"no images in {files[0]} ({len(files)} shards); members must be {', '.join(SUFFIXES[:3])}, ..."
-        )
-    labels = [label for index in indices for label in index.labels]
-    listing = Listing(store, file_identity(files))
-    listing.skipped = [entry for index in indices for entry in index.skipped]
+def _listing(
+    files: list[Path], indices: list[Index], columns: Sequence[str], classes: list[str], split: str | None
+) -> Listing:
+    rows = [
+        (shard, row)
+        for shard, index in enumerate(indices)
+        for row in range(len(index.names))
+        if all(_member(index, row, column) for column in columns) and (split is None or index.splits[row] == split)
+    ]
+    if not rows:
+        what = "images" if tuple(columns) == ("image",) else " with ".join(columns)
+        hint = ", ".join(SUFFIXES[columns[0]][:3])
+        raise UserError(f"no {what} in {files[0]} ({len(files)} shards); members must be {hint}, ...")
+    stores: dict[str, Store | Column] = {
+        column: (TarText if column == "text" else TarStore)(files, indices, rows, column) for column in columns
+    }
+    labels = [indices[shard].labels[row] for shard, row in rows]
+    listing = Listing(stores, f"{file_identity(files)}{f' {split}' if split else ''}")
+    listing.skipped = [(name, why) for index in indices for name, why in index.skipped]
     if any(label is not None for label in labels):
         listing.labels, listing.classes = number(labels, classes if all(classes) else ())
+    groups = [indices[shard].groups[row] for shard, row in rows]
+    if any(groups):
+        place = {name: i for i, name in enumerate(dict.fromkeys(g or f"row {i}" for i, g in enumerate(groups)))}
+        listing.groups = torch.tensor([place[g or f"row {i}"] for i, g in enumerate(groups)])
     if sum(map(os.path.getsize, files)) > LOCAL_FROM:
-        listing.blocks = Blocks(torch.arange(len(store)) // _BLOCK, _WINDOW)
+        listing.blocks = Blocks(torch.arange(len(rows)) // _BLOCK, _WINDOW)
     return listing
 
 
-class TarStore:
-    """The images of some shards."""
+def _member(index: Index, row: int, column: str) -> Member | None:
+    kinds = ("audio", "video") if column == "audio" else (column,)
+    return next((part for kind in kinds if (part := index.parts[kind][row])), None)
 
-    def __init__(self, files: Sequence[Path], indices: Sequence[Index]) -> None:
+
+class TarStore:
+    """The members of one kind of some samples (shard, row in its index)."""
+
+    def __init__(
+        self, files: Sequence[Path], indices: Sequence[Index], rows: Sequence[tuple[int, int]], column: str
+    ) -> None:
+        members = [_member(indices[shard], row, column) or (0, 0, "") for shard, row in rows]
         self.files = files
-        self.names = [name for index in indices for name in index.names]
-        self.offsets = np.array([offset for index in indices for offset in index.offsets], np.int64)
-        self.sizes = np.array([size for index in indices for size in index.sizes], np.int64)
-        self.shard = np.repeat(np.arange(len(files)), [len(index.names) for index in indices])
+        self.names = [indices[shard].names[row] + member[2] for (shard, row), member in zip(rows, members)]
+        self.offsets = np.array([member[0] for member in members], np.int64)
+        self.sizes = np.array([member[1] for member in members], np.int64)
+        self.shard = np.array([shard for shard, _ in rows])
         self._handles: dict[int, int] = {}
         self._lock = threading.Lock()
         weakref.finalize(self, _close, self._handles)
@@ -96,8 +134,8 @@ class TarStore:
         """Shard and member."""
         return f"{self.files[self.shard[row]].name}:{self.names[row]}"
 
-    def read(self, row: int) -> bytes:
-        """The bytes of one image."""
+    def read(self, row: int) -> Any:
+        """The bytes of one member."""
         shard, size, offset = int(self.shard[row]), int(self.sizes[row]), int(self.offsets[row])
         if len(self.files) <= _MOST_OPEN:
             return os.pread(self._handle(shard), size, offset)
@@ -111,6 +149,15 @@ class TarStore:
             return self._handles[shard]
 
 
+class TarText(TarStore):
+    """The texts of some samples."""
+
+    def read(self, row: int) -> str:
+        """The whole of a .txt, or the text of a .json."""
+        text = super().read(row).decode("utf-8", "replace")
+        return text if not self.names[row].endswith(".json") else _text(text) or ""
+
+
 def _close(handles: dict[int, int]) -> None:
     for handle in handles.values():
         os.close(handle)
@@ -118,14 +165,7 @@ def _close(handles: dict[int, int]) -> None:
 
 def _index(file: Path) -> Index:
     """The index of a shard, kept in the cache because a scan reads the header of every member."""
-    key = hashlib.sha256(f"{cache.VERSION} {file_identity([file])}".encode()).hexdigest()[:20]
-    kept = cache.folder() / f"index-{key}.json"
-    with suppress(OSError, ValueError, TypeError):
-        return Index(**json.loads(kept.read_text()))
-    index = _scan(file)
-    with suppress(OSError):  # only time is lost without it
-        cache.keep(kept, json.dumps(vars(index)))
-    return index
+    return Index(**remembered("index", file_identity([file]), lambda: vars(_scan(file))))
 
 
 def _scan(file: Path) -> Index:
@@ -152,35 +192,56 @@ def _scan(file: Path) -> Index:
         skipped.append((file.name, f"the shard is damaged after {len(samples)} samples: {error}"))
     except OSError as error:
         raise UserError(f"cannot read {file}: {error.strerror or error}; check its permissions") from None
-    index = Index([], [], [], [], skipped, {})
+    kinds = [kind for kind in SUFFIXES if kind not in ("table", "pack")]
+    index = Index(skipped=skipped, parts={kind: [] for kind in kinds})
     with open(file, "rb") as handle:
         for name, members in samples.items():
             # .jpg before .png: where there are both, the .png is as a rule a mask.
-            image = next((s for s in (*SUFFIXES, *members) if s in members and s.endswith(SUFFIXES)), None)
-            if image is None:
+            found = {
+                kind: next(
+                    (s for s in (*SUFFIXES[kind], *members) if s in members and s.endswith(SUFFIXES[kind])), None
+                )
+                for kind in kinds
+            }
+            notes = {s: os.pread(handle.fileno(), members[s][1], members[s][0]) for s in _NOTES if s in members}
+            meta = _meta(notes.get(".json", b""))
+            if found["text"] is None and _text(notes.get(".json", b"")):
+                found |= {"text": ".json"}
+            if not any(found.values()):
                 continue
-            index.names.append(name + image)
-            index.offsets.append(members[image][0])
-            index.sizes.append(members[image][1])
-            notes = {}
-            for suffix in {".cls", ".json"} & set(members):
-                offset, size = members[suffix]
-                notes[suffix] = os.pread(handle.fileno(), size, offset)
-            index.labels.append(_label(notes, index.classes))
+            index.names.append(name)
+            for kind, ending in found.items():
+                index.parts[kind].append((*members[ending], ending) if ending else None)
+            index.labels.append(_label(notes, meta, index.classes))
+            index.splits.append(said if isinstance(said := meta.get("split"), str) else None)
+            group = meta.get("source", meta.get("group"))
+            index.groups.append(str(group) if group is not None else None)
     return index
 
 
-def _label(members: dict[str, bytes], classes: dict[str, int]) -> int | str | None:
+def _meta(blob: bytes | str) -> dict[str, Any]:
+    """What a .json member holds, if it is an object."""
+    with suppress(ValueError):
+        meta = json.loads(blob)
+        return meta if isinstance(meta, dict) else {}
+    return {}
+
+
+def _text(blob: bytes | str) -> str | None:
+    """The text in a .json member, if any."""
+    meta = _meta(blob)
+    return next((meta[key] for key in _TEXTS if isinstance(meta.get(key), str)), None)
+
+
+def _label(members: dict[str, bytes], meta: dict[str, Any], classes: dict[str, int]) -> int | str | None:
     """The label of a sample; fills in `classes` where it also names its class."""
     with suppress(ValueError):
         if ".cls" in members:
             text = members[".cls"].decode().strip()
             return int(text) if text.lstrip("-").isdigit() else text
-        if ".json" in members:
-            meta = json.loads(members[".json"])
-            label = meta.get("label") if isinstance(meta, dict) else None
-            if isinstance(label, int | str):
-                if isinstance(label, int) and label >= 0 and isinstance(meta.get("label_name"), str):
-                    classes[meta["label_name"]] = label
-                return label
-    return None
+    label = meta.get("label")
+    if not isinstance(label, int | str):
+        return None
+    if isinstance(label, int) and label >= 0 and isinstance(meta.get("label_name"), str):
+        classes[meta["label_name"]] = label
+    return label

@@ -1,6 +1,7 @@
 """The one side S at which all images of a set are kept."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import Any
 
 from nolabel.core import UserError
 from nolabel.data.columns import Store
@@ -21,15 +22,21 @@ def stored_size(sides: Sequence[int], wanted: int | None) -> int:
     return 64 if wanted is None else max(8, 8 * round(wanted / 7))
 
 
-def probe(store: Store) -> list[int]:
-    """Shorter sides of up to 64 images, evenly spread over the store. Raises UserError where none is an image."""
+def probe(store: Store, look: Callable[[Any], int] = shorter_side) -> list[int]:
+    """Shorter sides of up to 64 images, evenly spread over the store. Raises UserError where none is an image.
+
+    `look` tells the shorter side of what the store gives.
+    """
     count = len(store)
     sides, why = [], ""
     for row in sorted({i * count // _PROBES for i in range(_PROBES)}):
         try:
-            sides.append(shorter_side(store.read(row)))
+            sides.append(look(store.read(row)))
+        except UserError:
+            raise
         except Exception as error:  # a damaged file can raise anything; decoding will name it
             why = f"{store.name(row)}: {error}"
     if sides:
         return sides
-    raise UserError(f"none of {min(count, _PROBES)} files tried can be read as an image, e.g. {why}; check the data")
+    what = "an image" if look is shorter_side else "video"
+    raise UserError(f"none of {min(count, _PROBES)} files tried can be read as {what}, e.g. {why}; check the data")

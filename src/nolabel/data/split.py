@@ -1,15 +1,16 @@
 """A split is a set of equally long columns; a data set is a few named splits."""
 
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
 from nolabel.core import Batch, DataInfo, UserError
 from nolabel.data.columns import Broken, Column, Rows
+from nolabel.data.form import Form
 
 
 class Blocks(NamedTuple):
@@ -23,7 +24,7 @@ class Blocks(NamedTuple):
 
 @dataclass
 class Split:
-    """Samples by row number: `columns` always has "image" (uint8, H, W, C) and, with labels, "label" (int64).
+    """Samples by row number: a column for each modality, in the forms of `core.Batch`, and "label" where there are any.
 
     Where training may see labels, "given" (int64) are these (see `labels.give`).
     """
@@ -117,14 +118,20 @@ class Data:
     splits: dict[str, Split]
     notes: list[str] = field(default_factory=list)
     """what the user should know about how the data was read, one line each"""
+    form: Form = field(default_factory=Form)
+    """how samples are stored, with what the data decided"""
+    rates: Mapping[str, float] = field(default_factory=dict)
+    """samples or frames a second of what has time"""
+    tokenizer: Any = None
+    """of text: `encode`, `decode`, `size`, `save`"""
 
     @property
     def info(self) -> DataInfo:
-        """What methods may know: number, classes and shapes of the training samples."""
+        """What methods may know: number, classes, shapes and rates of the training samples."""
         train = self.splits["train"]
-        return DataInfo(
-            len(train), train.classes, {k: v for k, v in train.shapes.items() if k not in ("label", "given")}
-        )
+        shapes = {k: v for k, v in train.shapes.items() if k not in ("label", "given")}
+        vocabulary = self.tokenizer.size if self.tokenizer is not None else 0
+        return DataInfo(len(train), train.classes, shapes, dict(self.rates), vocabulary)
 
 
 def printable(name: str) -> str:

@@ -1,6 +1,7 @@
 """The embedded toy world as a data set: rendered into the cache at first use, no download."""
 
 import hashlib
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
@@ -8,6 +9,7 @@ from torch import Tensor
 
 from nolabel.core import UserError
 from nolabel.data.columns import Column
+from nolabel.data.form import Form
 from nolabel.data.listing import Listing
 
 TRAIN, TEST = 20_000, 4_000
@@ -40,8 +42,9 @@ class ToyImages(Column):
         return render((self.first + rows).numpy(), size or self.shape[0], self.profile, 0)
 
 
-def listings(profile: str, size: int | None, channels: int) -> dict[str, Listing]:
-    """20,000 training and 4,000 test images of a profile at `size` (32 by default). Raises UserError for others."""
+def listings(option: str, columns: Sequence[str], form: Form) -> dict[str, Listing]:
+    """20,000 training and 4,000 test images of a profile at `form.size` (32 by default). Raises UserError for others."""
+    profile, size, channels = option or "easy", form.size, form.channels
     if profile not in PROFILES:
         raise UserError(f"the toy world has no profile {profile!r}; use one of {', '.join(PROFILES)}")
     from nolabel.data.toyworld import images
@@ -53,5 +56,7 @@ def listings(profile: str, size: int | None, channels: int) -> dict[str, Listing
     for split, first, count in (("train", 0, TRAIN), ("test", TEST_FROM, TEST)):
         world = ToyImages(first, count, size or 32, channels, profile)
         labels = torch.from_numpy(world.render(torch.arange(count), size=8)["label"])
-        result[split] = Listing(world, f"toyworld {profile} {first} {code.hexdigest()}", labels, tuple(images.CLASSES))
+        result[split] = Listing(
+            {"image": world}, f"toyworld {profile} {first} {code.hexdigest()}", labels, tuple(images.CLASSES)
+        )
     return result

@@ -5,8 +5,10 @@ from typing import Any
 
 from torch import nn
 
+from nolabel.core import UserError
 from nolabel.encoders import audio, points, text, video
 from nolabel.encoders.image import ConvEncoder, image_encoder
+from nolabel.encoders.pyramid import TinyPyramid
 from nolabel.encoders.tiny import TinyConv, tiny_tokens
 from nolabel.encoders.vit import ViTEncoder
 from nolabel.encoders.weights import calibrate_batchnorm, load_weights, timm_state_dict
@@ -14,6 +16,7 @@ from nolabel.encoders.weights import calibrate_batchnorm, load_weights, timm_sta
 __all__ = [
     "ConvEncoder",
     "TinyConv",
+    "TinyPyramid",
     "ViTEncoder",
     "calibrate_batchnorm",
     "image_encoder",
@@ -29,6 +32,7 @@ def make(
 ) -> nn.Module:
     """The encoder `name` for inputs of `shape`, without the batch axis, initialised at random.
 
+    name        one of ours (`OURS` of each file here) or a network of timm, which takes images, and videos frame by frame
     shape       image (C, S, S), video (C, T, S, S), audio (1, mels, frames) or (1, samples), points (P, 3), text (L,)
     init        a file of weights to start from
     vocabulary  number of different tokens, for text
@@ -38,8 +42,13 @@ def make(
     """
     for kind in (video, audio, points, text):
         if name in kind.OURS:
+            if options.pop("pretrained", False):
+                raise UserError(f"there are no pretrained weights of {name}; give a file as init")
+            options.pop("stem", None)
             encoder = kind.OURS[name](shape, **({"vocabulary": vocabulary} if kind is text else {}), **options)
             if init is not None:
                 load_weights(encoder, init)
             return encoder
+    if len(shape) == 4:
+        return video.per_frame(name, shape, init=init, **options)  # type: ignore[arg-type]
     return image_encoder(name, shape[-1], shape[0], init=init, **options)

@@ -10,7 +10,7 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 from nolabel.core import UserError
-from nolabel.encoders.image import image_encoder, timm_state_dict
+from nolabel.encoders import make, timm_state_dict
 from nolabel.encoders.wrapped import wrap
 
 
@@ -29,47 +29,88 @@ def save_encoder(encoder: nn.Module, path: Path, card: dict[str, Any]) -> None:
         state = {k: v.cpu() for k, v in theirs[0].items()}
         card = {**card, "timm": {"arguments": theirs[1], "then": getattr(encoder, "timm_note", "")}}
     temporary = path.with_name(f".{path.name}.tmp")
-    if path.suffix == ".safetensors":
-        save_file(state, temporary, metadata={"card": json.dumps(card)})
-    else:
-        torch.save(state, temporary)
+    try:
+        if path.suffix == ".safetensors":
+            save_file(state, temporary, metadata={"card": json.dumps(card)})
+        else:
+            torch.save(state, temporary)
+    except (SafetensorError, RuntimeError) as error:  # what they make of a full disk
+        temporary.unlink(missing_ok=True)
+        raise UserError(f"cannot write {path}: {str(error).splitlines()[0]}; free some space") from error
     temporary.replace(path)
     path.with_suffix(".json").write_text(json.dumps(card, indent=1))
 
 
-def load_encoder(path: Path) -> nn.Module:
-    """The encoder of a `.safetensors` file written by `save_encoder`, in evaluation mode."""
+def encoder_files(folder: Path) -> list[Path]:
+    """The encoders of a run: encoder.safetensors, or encoder-MODALITY.safetensors for each of several."""
+    alone = folder / "encoder.safetensors"
+    return [alone] if alone.exists() else sorted(folder.glob("encoder-*.safetensors"))
+
+
+def encoder_file(folder: Path, modality: str) -> Path:
+    """The file of one modality."""
+    alone = folder / "encoder.safetensors"
+    return alone if alone.exists() else folder / f"encoder-{modality}.safetensors"
+
+
+def read_card(path: Path) -> dict[str, Any]:
+    """The JSON card beside an encoder's weights."""
     try:
         card = json.loads(path.with_suffix(".json").read_text())
-        state = load_file(path)
-    except (OSError, ValueError, SafetensorError) as error:
-        hint = f"finish the run with 'nolabel resume {path.parent}'"
-        raise UserError(f"{path} holds no encoder ({str(error).splitlines()[0]}); {hint}") from error
+    except (OSError, ValueError) as error:
+        raise _no_encoder(path, error) from error
+    if not isinstance(card, dict) or not {"name", "modality"} & set(card):
+        raise UserError(f"{path.with_suffix('.json')} does not describe the encoder in {path.name}")
+    return card
+
+
+def load_encoder(path: Path) -> nn.Module:
+    """The encoder of a `.safetensors` file written by `save_encoder`, in evaluation mode.
+
+    Raises UserError where the card names no encoder: then the weights are of a network that the method itself builds.
+    """
+    card = read_card(path)
+    if "name" not in card:
+        raise UserError(f"{path} is a network of the method {card.get('method')}: load its run instead")
     try:
-        encoder = image_encoder(**{k: card[k] for k in ("name", "size", "channels", "patch", "stem") if k in card})
+        shape = tuple(card["shape"]) if "shape" in card else (card["channels"], card["size"], card["size"])
+        encoder = make(card["name"], shape, **{k: card[k] for k in ("patch", "stem", "vocabulary") if k in card})
         if "wrapped" in card:
             encoder = wrap(encoder, **card["wrapped"])
-        net: Any = encoder.net if "timm" in card else encoder
         if "pool" in card:  # a method may have chosen it
             encoder.pool = card["pool"]
-        net.load_state_dict(state)
-    except (TypeError, ValueError, AttributeError, RuntimeError) as error:
+        load_into(encoder, path)
+    except (TypeError, ValueError, AttributeError, RuntimeError, KeyError) as error:
         first = str(error).splitlines()[0]
         raise UserError(f"{path.with_suffix('.json')} does not describe the encoder in {path.name}: {first}") from error
     return encoder.eval()
 
 
-def to_onnx(encoder: nn.Module, path: Path) -> None:
-    """Write an ONNX graph: `image` (B, C, S, S) normalised -> `feature` (B, D), any batch size."""
+def load_into(encoder: nn.Module, path: Path) -> None:
+    """Read the weights of a `.safetensors` file written by `save_encoder` into a network of the same kind."""
+    try:
+        state = load_file(path)
+    except (OSError, SafetensorError) as error:
+        raise _no_encoder(path, error) from error
+    net: Any = encoder.net if "timm" in read_card(path) else encoder
+    net.load_state_dict(state)
+
+
+def _no_encoder(path: Path, error: Exception) -> UserError:
+    hint = f"finish the run with 'nolabel resume {path.parent}'"
+    return UserError(f"{path} holds no encoder ({str(error).splitlines()[0]}); {hint}")
+
+
+def to_onnx(encoder: nn.Module, path: Path, modality: str, shape: tuple[int, ...]) -> None:
+    """Write an ONNX graph: what the plain view makes of a modality (B, *shape) -> `feature` (B, D), any batch size."""
     try:
         import onnxscript  # noqa: F401 - torch.onnx needs it
     except ImportError as error:
         raise UserError("ONNX export needs two more packages: pip install 'nolabel[onnx]'") from error
-    encoder = encoder.eval().cpu().to(memory_format=torch.contiguous_format)
-    net: Any = encoder
-    example = torch.zeros(2, net.channels, net.size, net.size)
+    encoder = encoder.eval().cpu()._apply(torch.Tensor.contiguous)
+    example = torch.zeros(2, *shape, dtype=torch.int64 if modality == "text" else torch.float32)
     program = torch.onnx.export(
-        encoder, (example,), dynamo=True, verbose=False, input_names=["image"], output_names=["feature"],
+        encoder, (example,), dynamo=True, verbose=False, input_names=[modality], output_names=["feature"],
         dynamic_shapes=({0: torch.export.Dim("batch")},),
     )  # fmt: skip
     temporary = path.with_name(f".{path.name}.tmp")

@@ -1,10 +1,12 @@
 """Checkpoints: written under a temporary name, synced, renamed; checked by digest; the last good one always survives."""
 
+import errno
 import hashlib
 import io
 import os
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +38,19 @@ def sync_folder(folder: Path) -> None:
         os.fsync(handle)
     finally:
         os.close(handle)
+
+
+@contextmanager
+def disk_of(folder: Path | None) -> Iterator[None]:
+    """A disk that is full or cannot be written any more is told in one line, whatever was being written."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EFBIG):
+            raise
+        kept = Checkpoints(folder / "checkpoints").found() if folder else []
+        more = f"; the last good checkpoint is {kept[-1].name}: 'nolabel resume {folder}' goes on there" if kept else ""
+        raise UserError(f"cannot write to {folder or 'the disk'}: {error.strerror}; free some space{more}") from error
 
 
 def write_atomic(path: Path, write: Callable[[Any], None]) -> None:

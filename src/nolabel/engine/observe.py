@@ -3,12 +3,15 @@
 import json
 import math
 import sys
+import threading
 import time
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
+
+from nolabel.engine.checkpoint import write_atomic
 
 if TYPE_CHECKING:
     from nolabel.engine.run import Run
@@ -40,15 +43,16 @@ class JsonLines(Observer):
 
     def on_start(self, run: "Run") -> None:
         if self.path.exists():
-            kept = []
-            for line in self.path.read_text().splitlines():
+            kept, lines = [], self.path.read_text().splitlines(keepends=True)
+            for line in lines:
                 try:
                     row = json.loads(line)
                 except json.JSONDecodeError:  # torn by a crash
                     continue
                 if (row.get("stage", 0), row.get("step", 0)) <= (run.stage, run.step):
-                    kept.append(line + "\n")
-            self.path.write_text("".join(kept))
+                    kept.append(line.rstrip("\n") + "\n")
+            if kept != lines:
+                write_atomic(self.path, lambda file: file.write("".join(kept).encode()))
         self.file = open(self.path, "a", buffering=1)  # noqa: SIM115 - open for the whole run
 
     def on_log(self, run: "Run", record: Record) -> None:
@@ -71,6 +75,12 @@ class TensorBoard(Observer):
         from torch.utils.tensorboard.writer import SummaryWriter
 
         self.writer = SummaryWriter(str(self.folder), purge_step=run.total_step if run.total_step else None)
+        self.hook, threading.excepthook = threading.excepthook, self._pass_over
+
+    def _pass_over(self, failed: threading.ExceptHookArgs) -> None:
+        """What stops the writer's thread is raised again by the next write: not printed, too."""
+        if not isinstance(failed.exc_value, OSError):
+            self.hook(failed)
 
     def on_log(self, run: "Run", record: Record) -> None:
         for name, value in record.items():
@@ -78,7 +88,10 @@ class TensorBoard(Observer):
                 self.writer.add_scalar(name, value, run.total_step)
 
     def on_end(self, run: "Run") -> None:
-        self.writer.close()
+        try:
+            self.writer.close()
+        finally:
+            threading.excepthook = self.hook
 
 
 class Bar(Observer):

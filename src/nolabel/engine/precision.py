@@ -2,11 +2,14 @@
 
 import ctypes
 import sys
+from typing import TypeVar
 
 import torch
 from torch import nn
 
 from nolabel.core import UserError
+
+Net = TypeVar("Net", bound=nn.Module)
 
 
 def autocast_dtype(device: torch.device, precision: str) -> torch.dtype | None:
@@ -24,11 +27,14 @@ def autocast_dtype(device: torch.device, precision: str) -> torch.dtype | None:
 
 
 def channels_last(net: nn.Module) -> nn.Module:
-    """Lay the weights of 2-D convolutions out channels-last, in place."""
-    return net.to(memory_format=torch.channels_last)
+    """Lay the weights of 2-D convolutions out channels-last, in place.
+
+    Not `net.to(memory_format=...)`: that refuses the weights of 3-D convolutions.
+    """
+    return net._apply(lambda t: t.contiguous(memory_format=torch.channels_last) if t.ndim == 4 else t)
 
 
-def attention_for(net: nn.Module, device: torch.device) -> nn.Module:
+def attention_for(net: Net, device: torch.device) -> Net:
     """Let timm's attention be fused on accelerators and plain products on CPUs, in place.
 
     The backward of the fused CPU kernel takes longer than all the rest of a small MAE step: 8 steps of 256 images of 64

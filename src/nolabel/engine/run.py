@@ -4,7 +4,7 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Sequence
-from contextlib import nullcontext
+from contextlib import nullcontext, suppress
 from dataclasses import replace
 from pathlib import Path
 from types import FrameType
@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from nolabel.core import Batch, Clock, Method, Source, UserError
 from nolabel.core.dist import rank, share, world
 from nolabel.core.random import fold, seed_all
-from nolabel.engine.checkpoint import Checkpoints
+from nolabel.engine.checkpoint import Checkpoints, disk_of
 from nolabel.engine.observe import Observer, Record, peak_memory
 from nolabel.engine.parallel import wrap
 from nolabel.engine.precision import attention_for, autocast_dtype
@@ -178,22 +178,29 @@ class Run:
         self.since = self.saved_at = self.logged_at = time.monotonic()
         self.timed: tuple[float, int] | None = None
         restore = self._catch_signals()
-        for observer in self.observers:
-            observer.on_start(self)
+        started: list[Observer] = []
         try:
-            while self.stage < self.method.stages:
-                if not self._stage(until):
-                    return
-                self.stage += 1
-                self.done_steps += self.step
-                if self.stage < self.method.stages:
-                    self.step, self.fresh, self.seconds, self.since = 0, True, 0.0, time.monotonic()
-                    self.steps, self.timed = self._planned_steps(), None
-            self.save()
+            with disk_of(self.folder):
+                for observer in self.observers:
+                    observer.on_start(self)
+                    started.append(observer)
+                self._stages(until)
         finally:
             restore()
-            for observer in self.observers:
-                observer.on_end(self)
+            for observer in started:
+                with suppress(OSError):  # of a full disk, which was told before
+                    observer.on_end(self)
+
+    def _stages(self, until: int | None) -> None:
+        while self.stage < self.method.stages:
+            if not self._stage(until):
+                return
+            self.stage += 1
+            self.done_steps += self.step
+            if self.stage < self.method.stages:
+                self.step, self.fresh, self.seconds, self.since = 0, True, 0.0, time.monotonic()
+                self.steps, self.timed = self._planned_steps(), None
+        self.save()
 
     def _stage(self, until: int | None) -> bool:
         """Train one stage; False if it was left early."""

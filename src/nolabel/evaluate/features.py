@@ -172,6 +172,8 @@ class EvalData:
     batch: int = 512
     seed: int = 0
     """of everything a protocol draws: validation split, subsets, initial weights"""
+    modality: str = "image"
+    """what the encoder takes"""
     _memory: WeakKeyDictionary = field(default_factory=WeakKeyDictionary, init=False, repr=False)
 
     def features(self, encoder: nn.Module, split: str) -> Features:

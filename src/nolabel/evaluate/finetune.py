@@ -88,7 +88,9 @@ class FineTune:
                 stored = to_device(train.take(rows[order[i * batch : (i + 1) * batch]]), device)
                 if "label" not in stored:
                     raise UserError("fine-tuning needs labels and the training split has none")
-                view = self._augment(data.transform(stored), generator(seed, device))
+                view = data.transform(stored)
+                if data.modality in ("image", "video"):
+                    view = self._augment(view, generator(seed, device))
                 with autocast(device, data.precision):
                     logits = net(view)
                 label = stored["label"].long()
@@ -104,9 +106,11 @@ class FineTune:
         return net
 
     def _augment(self, x_BCHW: Tensor, rng: torch.Generator) -> Tensor:
-        """Flip half of the images and shift each by up to `shift` of its side; anything else passes through."""
-        if x_BCHW.ndim != 4 or self.shift == 0:
+        """Flip half of the images and shift each by up to `shift` of its side; the frames of a clip all alike."""
+        if self.shift == 0:
             return x_BCHW
+        if x_BCHW.ndim == 5:
+            return self._augment(x_BCHW.flatten(1, 2), rng).unflatten(1, x_BCHW.shape[1:3])
         return shift_and_flip(x_BCHW, self.shift, rng)
 
     def _accuracy(self, net: nn.Module, data: EvalData, split: str, rows: Tensor) -> dict[str, float]:

@@ -1,8 +1,8 @@
 """Judge: every protocol on the encoder and on its two controls, as the rows of results.json.
 
 A row is one number: what was measured (`protocol`, `version`, `metric`, `data`, `split`), with which `settings` and
-`seed`, its `value`, and the same number for the untrained encoder (`random_init`) and for pixels (`raw_input`), null
-where that control was not asked for. Accuracies are in percent.
+`seed`, its `value`, and the same number for the untrained encoder (`random_init`) and for the input (`raw_input`), null
+where that control was not asked for; `modality` says of which encoder. Accuracies are in percent.
 """
 
 import math
@@ -14,7 +14,7 @@ import torch
 from torch import nn
 
 from nolabel.core import UserError
-from nolabel.evaluate.baselines import RawPixels, random_init
+from nolabel.evaluate.baselines import RawInput, random_init
 from nolabel.evaluate.features import EvalData, Transform, to_device
 from nolabel.evaluate.geometry import Geometry
 from nolabel.evaluate.knn import KNN
@@ -59,16 +59,18 @@ def judge(
     precision: str = "auto",
     raw: Sequence[str] = ("knn",),
     geometry: Geometry | None = Geometry(),  # noqa: B008 - frozen
+    modality: str = "image",
 ) -> Judgement:
     """Evaluate `encoder` (on `device`) by each protocol.
 
     data           has `name` and `splits`, a mapping with "train" and, where there is one, "test"
     transform      stored batch on the device -> encoder input
     fresh_encoder  makes the same encoder untrained; None leaves that control out
-    raw            names of the protocols that also judge raw pixels
+    raw            names of the protocols that also judge the raw input
+    modality       what the encoder takes
     geometry       label-free numbers, which are there even if no protocol can run; None leaves them out
     """
-    eval_data = EvalData(data.splits, transform, data.name, device, precision, seed=seed)
+    eval_data = EvalData(data.splits, transform, data.name, device, precision, seed=seed, modality=modality)
     train = data.splits["train"]
     note = _obstacle(data)
     notes = [note] if note else []
@@ -82,14 +84,15 @@ def judge(
     if fresh_encoder is not None:
         untrained = random_init(fresh_encoder, train, transform, seed, device)
     view = transform(to_device(train.take(torch.arange(1)), torch.device(device)))
-    pixels = {size: RawPixels(tuple(view.shape[1:]), size) for size in {getattr(p, "raw_size", 32) for p in runnable}}
+    sizes = {getattr(protocol, "raw_size", 32) for protocol in runnable}
+    inputs = {size: RawInput(modality, tuple(view.shape[1:]), size) for size in sizes}
 
     rows = []
     for protocol in runnable:
         try:
             result = protocol(encoder, eval_data)
             control = protocol(untrained, eval_data) if untrained is not None else {}
-            baseline = protocol(pixels[getattr(protocol, "raw_size", 32)], eval_data) if protocol.name in raw else {}
+            baseline = protocol(inputs[getattr(protocol, "raw_size", 32)], eval_data) if protocol.name in raw else {}
         except UserError as error:
             notes.append(f"{protocol.name} was left out: {error}")
             continue
@@ -97,6 +100,7 @@ def judge(
         settings = {**asdict(protocol), **chosen, "precision": precision}  # type: ignore[call-overload]
         rows += [
             {
+                "modality": modality,
                 "protocol": protocol.name,
                 "version": protocol.version,
                 "data": data.name,

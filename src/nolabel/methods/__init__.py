@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
-    from nolabel.core import Method
+    from nolabel.core import Method, Preset
 
 _HERE = Path(__file__).parent
 MODALITIES = ("image", "video", "audio", "points", "text")
@@ -37,13 +37,29 @@ def names() -> list[str]:
 
 def load(name: str) -> "type[Method]":
     """The method class of a file: the only class in it that is a `Method`. Raises UserError for an unknown name."""
-    from nolabel.core import Method
+    from nolabel.core import Method, Preset
 
     module = importlib.import_module(f"nolabel.methods.{_path(name).parent.name}.{name}")
+    for value in vars(module).values():
+        if isinstance(value, Preset):
+            return _with_defaults(value, module.__name__)
     found = [v for v in vars(module).values() if isinstance(v, type) and issubclass(v, Method) and v is not Method]
     if len(found) != 1:
         raise TypeError(f"{module.__file__} must hold exactly one Method, it has {len(found)}")
     return found[0]
+
+
+def _with_defaults(preset: "Preset", module: str) -> "type[Method]":
+    """The method of a preset: the same class with other defaults, which belongs to the file of the preset."""
+    if module not in _presets:
+        kind = load(preset.of)
+        hints = {k: type(v) if k == "views" else kind.__annotations__[k] for k, v in preset.fields.items()}
+        name = module.rpartition(".")[2].title().replace("_", "")
+        _presets[module] = type(name, (kind,), {**preset.fields, "__annotations__": hints, "__module__": module})
+    return _presets[module]
+
+
+_presets: "dict[str, type[Method]]" = {}
 
 
 def name_of(method: "Method | type[Method]") -> str:
@@ -65,6 +81,8 @@ def describe(name: str) -> Entry:
         for f in c.body if isinstance(f, ast.FunctionDef) and f.name == "build"
     ]  # fmt: skip
     takes = [a.arg for f in builds for a in f.args.args[2:]]
+    if preset := _preset(tree):
+        takes = [preset[1]]
     return Entry(
         name,
         path.parent.name,
@@ -101,6 +119,8 @@ def explain(name: str) -> Page:
     path = _path(name)
     text = path.read_text(encoding="utf-8")
     tree = ast.parse(text)
+    if preset := _preset(tree):
+        return _explain_preset(tree, preset[0], path)
     (method,) = [node for node in tree.body if isinstance(node, ast.ClassDef) and _is_method(node)]
     fields = []
     for here, after in zip(method.body, [*method.body[1:], None]):
@@ -113,6 +133,17 @@ def explain(name: str) -> Page:
     forward = next(n for n in method.body if isinstance(n, ast.FunctionDef) and n.name == "forward")
     code = "\n".join(text.splitlines()[forward.lineno - 1 : forward.end_lineno])
     return Page(ast.get_docstring(tree) or "", tuple(fields), textwrap.dedent(code), path)
+
+
+def _explain_preset(tree: ast.Module, of: str, path: Path) -> Page:
+    """The page of the method that a preset is of, with the preset's header and defaults."""
+    page = explain(of)
+    call = next(n for n in ast.walk(tree) if isinstance(n, ast.Call) and getattr(n.func, "id", "") == "Preset")
+    changed = call.args[2]
+    assert isinstance(changed, ast.Dict)
+    new = {ast.literal_eval(k): " ".join(ast.unparse(v).split()) for k, v in zip(changed.keys, changed.values) if k}
+    fields = tuple(f._replace(default=new.get(f.name, f.default)) for f in page.fields)
+    return Page(ast.get_docstring(tree) or "", fields, page.forward, path)
 
 
 def markdown(name: str) -> str:
@@ -146,6 +177,26 @@ def _path(name: str) -> Path:
 
         raise UserError(f"unknown method '{name}'{nearest(name, files)} ('nolabel methods' lists them all)")
     return files[name]
+
+
+def reading(name: str, modality: str) -> str:
+    """The name of a method on another modality: that of its preset for it where there is one, else its own.
+
+    MAE on video is videomae.
+    """
+    for other, path in _files().items():
+        if _preset(ast.parse(path.read_text(encoding="utf-8"))) == (name, modality):
+            return other
+    return name
+
+
+def _preset(tree: ast.Module) -> tuple[str, str] | None:
+    """Method and modality of a file that holds a preset, without importing it."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Call) and getattr(node.func, "id", "") == "Preset":
+            of, takes = (ast.literal_eval(a) for a in node.args[:2])
+            return of, takes
+    return None
 
 
 @cache

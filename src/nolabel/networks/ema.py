@@ -64,6 +64,11 @@ class EMA(nn.Module):
         torch._foreach_lerp_([mine for mine, _ in averaged], [theirs for _, theirs in averaged], 1.0 - momentum)
 
 
+def from_start(momentum: float, step: int) -> float:
+    """The momentum at a step of training: at first lower, (1 + step) / (10 + step), so that short runs forget the start."""
+    return min(momentum, (1 + step) / (10 + step))
+
+
 def _pairs(mine: Iterable[tuple[str, Tensor]], theirs: Iterable[tuple[str, Tensor]]) -> list[tuple[Tensor, Tensor]]:
     a, b = dict(mine), dict(theirs)
     if a.keys() != b.keys():

@@ -56,7 +56,7 @@ def write_report(
 
 def _head(record: Record, notes: Sequence[str]) -> Markup:
     settings = record.settings
-    on = " · ".join(_called(settings[k]) for k in ("data", "encoder") if settings.get(k))
+    on = " · ".join(_called(settings[k]) for k in ("data", "encoder", "encoders") if settings.get(k))
     facts = {
         "started": _moment(settings.get("started")),
         "took": _duration(record),
@@ -86,7 +86,8 @@ def _head(record: Record, notes: Sequence[str]) -> Markup:
 def findings(record: Record) -> list[str]:
     """What an engineer should not miss, in sentences: no gain, collapse, a loss that broke, a device that waits."""
     out = []
-    leading = {item.key[:3]: item for item in reversed(scores(record.results))}  # the first metric of each protocol
+    # the first metric of each protocol
+    leading = {(*item.key[:3], item.key[4]): item for item in reversed(scores(record.results))}
     for item in reversed(leading.values()):
         for baseline, value in (("the untrained encoder", item.random_init), ("the raw input", item.raw_input)):
             if not item.beats(value):
@@ -107,9 +108,11 @@ def findings(record: Record) -> list[str]:
 
 def _results(results: list[Row]) -> Markup:
     rows = []
+    several = len({row.get("modality") for row in results}) > 1
     for item in scores(results):
-        protocol, data, split, metric = item.key
+        protocol, data, split, metric, modality = item.key
         about = [metric + (", less is better" if item.sign < 0 else ""), data, split]
+        about = [f"encoder of {modality}" if several and modality else "", *about]
         about = [part for part in about if part] + [f"{len(item.values)} seeds"] * (len(item.values) > 1)
         rows.append(((join(protocol or "result", h("span", " · ".join(about), class_="sub")),), item))
     if not rows:
@@ -120,9 +123,10 @@ def _results(results: list[Row]) -> Markup:
 def _curves(metrics: list[Row]) -> Markup:
     logged = names(metrics)
     online = [n for n in logged if n.startswith(("knn", "online", "probe"))]
+    spread = [n for n in logged if n.startswith(("feature_std", "effective_rank"))]
     groups = {
         "Learning": ["loss"],
-        "Representation": [*online, "feature_std", "effective_rank"],
+        "Representation": [*online, *spread],
         "Schedule and speed": ["lr", "samples_per_s", "wait"],
     }
     known = {n for group in groups.values() for n in group}
@@ -148,13 +152,13 @@ _TITLES = {
 
 def _curve(metrics: list[Row], name: str) -> Markup:
     options: dict[str, Any] = {}
-    if name == "feature_std":
+    if name.startswith("feature_std"):
         options = {"guide": (1.0, "1 = healthy"), "danger": COLLAPSED, "zero": True}
     elif name.startswith("knn") and np.nanmax(series(metrics, name)[1], initial=0) > 1:
         options = {"show": lambda percent: f"{percent:.3g} %"}
     elif name == "wait":
         options = {"zero": True, "show": lambda share: f"{100 * share:.3g} %"}
-    elif name in ("lr", "samples_per_s", "effective_rank"):
+    elif name in ("lr", "samples_per_s") or name.startswith("effective_rank"):
         options = {"zero": True}
     options["span"] = metrics[0]["x"], metrics[-1]["x"]
     options["stages"] = [b["x"] for a, b in pairwise(metrics) if a.get("stage") != b.get("stage")]
@@ -183,7 +187,7 @@ def _settings(settings: Row) -> Markup:
         return section("Settings", h("p", "There is no run.json that could be read.", class_="missing"))
     command = settings.get("command")
     shown = " ".join(map(str, command)) if isinstance(command, list) else command
-    run = {k: v for k, v in settings.items() if k not in ("fields", "versions", "command", "git")}
+    run = {k: v for k, v in settings.items() if k not in ("fields", "versions", "command", "git", "info")}
     versions, fields = (settings.get(k) or {} for k in ("versions", "fields"))
     tables = {
         "Method": _flat(fields),
@@ -228,7 +232,10 @@ def _plain(value: Any) -> str:
 
 
 def _called(value: Any) -> str:
-    """The name of a setting that is a name or has one."""
+    """The name of a setting that is a name or has one, or the names of several."""
+    if isinstance(value, dict) and all(isinstance(each, dict) for each in value.values()):
+        named = {k: _called(each) for k, each in value.items()}
+        return next(iter(named.values())) if len(named) == 1 else ", ".join(f"{k} {v}" for k, v in named.items())
     return str(value["name"]) if isinstance(value, dict) and "name" in value else _plain(value)
 
 

@@ -137,7 +137,9 @@ def series(metrics: Iterable[Row], name: str) -> tuple[np.ndarray, np.ndarray]:
     return np.array([r["x"] for r in rows], float), np.array([_real(r[name]) for r in rows], float)
 
 
-def scores(results: Iterable[Row], by: Sequence[str] = ("protocol", "data", "split", "metric")) -> list[Score]:
+def scores(
+    results: Iterable[Row], by: Sequence[str] = ("protocol", "data", "split", "metric", "modality")
+) -> list[Score]:
     """Results that agree in the columns `by` as one score over their seeds, in order of appearance."""
     groups: dict[tuple[str, ...], list[Row]] = {}
     for row in results:

@@ -1,39 +1,41 @@
 """What a token encoder sees, as galleries: where its summary token looks, and its patch features as colour."""
 
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from nolabel.core import Batch
-from nolabel.report.pictures import Gallery, attention_overlay, pca_colours
+from nolabel.report.pictures import Gallery, Pixels, attention_overlay, pca_colours
 
 
-def token_pictures(encoder: Any, images: Tensor, transform: Callable[[Batch], Tensor]) -> list[Gallery]:
-    """Galleries of images uint8 (B, S, S, C), one column an image; none where the tokens are not a plane of patches.
+def token_pictures(encoder: Any, x: Tensor, shown: list[Pixels]) -> list[Gallery]:
+    """Galleries of samples x ready for the encoder, one column a sample; none where the tokens are not a plane of patches.
 
-    `transform` makes a batch of them ready for the encoder: a `TokenEncoder`, with maps where it has `attention(x)`,
-    (B, heads, L).
+    encoder   a `TokenEncoder`, with maps where it has `attention(x)`, (B, heads, L)
+    shown     a picture of each sample; of a clip its middle frame, which is the one whose tokens are shown
     """
-    if len(getattr(encoder, "grid", ())) != 2:
+    grid = tuple(getattr(encoder, "grid", ()))
+    if len(grid) not in (2, 3):
         return []
-    shown = list(images.numpy())
-    x = transform({"image": images})
     with torch.no_grad():
-        tokens_BLD = encoder.encode(encoder.embed(x))[:, 1:]
+        tokens_BLD = _plane(encoder.encode(encoder.embed(x))[:, 1:], grid)
         try:
-            maps_BHL = encoder.attention(x).float().cpu().numpy()
+            maps_BL = _plane(encoder.attention(x).float().cpu().mean(1), grid)
         except (AttributeError, NotImplementedError):  # not every block computes its weights
-            maps_BHL = None
-    colours = list(pca_colours(tokens_BLD, encoder.grid))
+            maps_BL = None
+    colours = list(pca_colours(tokens_BLD, grid[-2:]))  # type: ignore[arg-type]
     galleries = []
-    if maps_BHL is not None:
-        planes = maps_BHL.mean(1).reshape(-1, *encoder.grid)
+    if maps_BL is not None:
+        planes = maps_BL.numpy().reshape(-1, *grid[-2:])
         seen: list[np.ndarray] = [attention_overlay(image, plane) for image, plane in zip(shown, planes)]
         caption = "Attention of the last block from the summary token, mean over heads; bright is where it looks."
         galleries.append(Gallery("Attention", caption, [("input", shown), ("attention", seen)]))
     caption = "First three principal components of the patch features as red, green and blue: alike colours are alike."
     galleries.append(Gallery("Patch features", caption, [("input", shown), ("features", colours)]))
     return galleries
+
+
+def _plane(tokens: Tensor, grid: tuple[int, ...]) -> Tensor:
+    """The tokens of the middle of the time axis, where the grid has one: (B, L, ...) -> (B, h * w, ...)."""
+    return tokens if len(grid) == 2 else tokens.unflatten(1, (grid[0], -1))[:, grid[0] // 2]

@@ -87,7 +87,7 @@ def measure(trial: Trial, folder: Path) -> dict[str, Any]:
         **dict(zip(("method", "data", "seed"), trial.key)),
         "budget": trial.budget,
         "scores": scores,
-        "encoder": trained.plan.encoder["name"],
+        "encoder": trained.plan.encoder,
         "batch": settings.batch,
         "processes": settings.processes,
         "seconds": lines[-1]["seconds"],

@@ -14,6 +14,7 @@ from nolabel.views.masks import (
     restore,
     stratified_block_mask,
     take,
+    tube_mask,
     uniform_mask,
 )
 
@@ -38,5 +39,6 @@ __all__ = [
     "stratified_block_mask",
     "take",
     "to_uint8",
+    "tube_mask",
     "uniform_mask",
 ]

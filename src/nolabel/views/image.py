@@ -24,7 +24,7 @@ from torch import Tensor
 
 from nolabel.core.types import Batch
 from nolabel.views import torch_executor
-from nolabel.views.draw import Jitter, Pair, channel_stats, draw
+from nolabel.views.draw import Draws, Jitter, Pair, channel_stats, draw
 
 Interpolation = Literal["bilinear", "bicubic"]
 Executor = Literal["numba", "torch", "compiled"]
@@ -181,23 +181,26 @@ def _each(recipe: TwoViews | MultiCrop, count: int, **changes: Any) -> list[OneV
 
 
 def render(image_BHWC: Tensor, views: list[OneView], rng: torch.Generator, executor: Executor | None = None) -> Tensor:
-    """Views of one size of every image: uint8 (B, H, W, C) -> float32 (V, B, C, size, size).
-
-    Without `executor` numba serves the CPU and torch every other device.
-    """
+    """Views of one size of every image: uint8 (B, H, W, C) -> float32 (V, B, C, size, size)."""
     if image_BHWC.dtype != torch.uint8 or image_BHWC.ndim != 4:
         raise ValueError(f"image must be uint8 (B, H, W, C), not {image_BHWC.dtype} {tuple(image_BHWC.shape)}")
     count, height, width, _ = image_BHWC.shape
     draws = draw(views, count, height, width, rng, image_BHWC.device)
+    return execute(image_BHWC, views, draws, executor).unflatten(0, (len(views), count))
+
+
+def execute(image_BHWC: Tensor, views: list[OneView], draws: Draws, executor: Executor | None = None) -> Tensor:
+    """The views that were drawn, one row each of N: uint8 (B, H, W, C) -> float32 (N, C, size, size).
+
+    Without `executor` numba serves the CPU and torch every other device.
+    """
     if executor is None:
         executor = "numba" if image_BHWC.device.type == "cpu" else "torch"
     if executor == "numba":
         from nolabel.views import cpu_executor  # here, because importing numba takes half a second
 
-        x = cpu_executor.render(image_BHWC.contiguous(), views[0], draws)
-    else:
-        x = torch_executor.render(image_BHWC.contiguous(), views, draws, compiled=executor == "compiled")
-    return x.unflatten(0, (len(views), count))
+        return cpu_executor.render(image_BHWC.contiguous(), views[0], draws)
+    return torch_executor.render(image_BHWC.contiguous(), views, draws, compiled=executor == "compiled")
 
 
 def plain(

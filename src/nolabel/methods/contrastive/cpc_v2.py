@@ -48,7 +48,7 @@ class CPC(Method):
         dim = self.target or image.dim
         self.encoder = Patchwise(image, self.views.patch, self.views.stride, self.layer_norm)
         self.context = nn.ModuleList(RowContext(image.dim, self.width, self.depth) for _ in range(self.directions))
-        self.predictors = nn.ModuleList(
+        self.ahead = nn.ModuleList(
             nn.ModuleList(nn.Linear(image.dim, dim) for _ in self.offsets) for _ in range(self.directions)
         )
         self.embed = nn.Linear(image.dim, dim) if self.target else nn.Identity()
@@ -63,9 +63,9 @@ class CPC(Method):
         target_BhwE = self.embed(z_BhwD)
         place_Bhw = torch.arange(target_BhwE[..., 0].numel(), device=z_BhwD.device).view(z_BhwD.shape[:3])
         losses, right = [], []
-        for turn, context, predict in zip(TURNS, self.context, self.predictors):
+        for turn, context, ahead in zip(TURNS, self.context, self.ahead):
             c_BhwD = context(turn(z_BhwD))
-            for k, linear in zip(self.offsets, predict):
+            for k, linear in zip(self.offsets, ahead):
                 guess_ME = self.scale * linear(c_BhwD[:, :-k]).flatten(0, 2)
                 loss, accuracy = info_nce_places(guess_ME, target_BhwE.flatten(0, 2), turn(place_Bhw)[:, k:].flatten())
                 losses.append(loss)

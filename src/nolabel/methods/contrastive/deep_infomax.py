@@ -18,6 +18,7 @@ import torch.nn.functional as F
 
 from nolabel.core import Method, Optim, UserError
 from nolabel.core.dist import rank, world
+from nolabel.losses.generative import critic_loss, fooling_loss, right_side
 from nolabel.losses.information import mutual_information, place_scores
 from nolabel.networks.mlp import mlp
 from nolabel.networks.scorer import Scorer
@@ -55,19 +56,19 @@ class DeepInfoMax(Method):
         self.encoder = image
         self.summary = mlp(image.dim, self.hidden, self.out)
         if self.local_weight:
-            self.place, self.local_summary = Scorer(image.map_dims[self.level], self.units), self.scorer()
+            self.place = Scorer(image.map_dims[self.level], self.units)
+            self.local_summary = Scorer(self.out, self.units)
         if self.global_weight:
-            self.map, self.global_summary = Scorer(16 * image.map_dims[-1], self.units), self.scorer()
+            self.map = Scorer(16 * image.map_dims[-1], self.units)
+            self.global_summary = Scorer(self.out, self.units)
         if self.prior_weight:
             self.critic = mlp(self.out, 1000, 200, 1, norm=None)
 
-    def scorer(self):
-        return Scorer(self.out, self.units)
-
     def groups(self, t):
-        critic = list(self.critic.parameters()) if self.prior_weight else []
-        rest = [p for p in self.parameters() if all(p is not c for c in critic)]
-        return {"critic": critic, "encoder": rest} if critic else {"all": rest}
+        if not self.prior_weight:
+            return {"all": self.parameters()}
+        critic = {id(p) for p in self.critic.parameters()}
+        return {"critic": self.critic.parameters(), "encoder": [p for p in self.parameters() if id(p) not in critic]}
 
     def forward(self, views, t):
         if t.turn == "critic":
@@ -85,7 +86,7 @@ class DeepInfoMax(Method):
             loss = loss + self.global_weight * whole
             logs |= {"global_information": -whole.detach(), "global_gap": gap}
         if self.prior_weight:
-            spread = F.softplus(-self.critic(y_BY.sigmoid()).float()).mean()
+            spread = fooling_loss(self.critic(y_BY.sigmoid()))
             loss, logs = loss + self.prior_weight * spread, {**logs, "prior": spread.detach()}
         return loss, logs
 
@@ -94,6 +95,5 @@ class DeepInfoMax(Method):
         with torch.no_grad():
             y_BY = self.summary(self.encoder(x)).sigmoid()
         drawn_BY = torch.rand(world() * len(y_BY), self.out, device=x.device).chunk(world())[rank()]
-        real_B1, fake_B1 = self.critic(drawn_BY).float(), self.critic(y_BY).float()
-        accuracy = ((real_B1 > 0).float().mean() + (fake_B1 < 0).float().mean()) / 2
-        return F.softplus(-real_B1).mean() + F.softplus(fake_B1).mean(), {"accuracy": accuracy}
+        real_B1, fake_B1 = self.critic(drawn_BY), self.critic(y_BY)
+        return critic_loss(real_B1, fake_B1), {"accuracy": right_side(real_B1, fake_B1)}

@@ -6,8 +6,9 @@ arXiv:2004.11362.
     L_out = sum_i  -1 / |P(i)|  sum_{p in P(i)}  log  exp(z_i . z_p / tau) / sum_{a != i} exp(z_i . z_a / tau)  (eq. 2)
     L_in  = sum_i  -log ( 1 / |P(i)|  sum_{p in P(i)}  exp(z_i . z_p / tau) / sum_{a != i} exp(z_i . z_a / tau) )  (eq. 3)
 
-Shapes: B images, P projection. i, p and a run over both views of all ranks; the mean over anchors instead of the sum.
-Differs from the paper's best run: SimCLR's views instead of AutoAugment.
+Shapes: B images, P projection. i, p and a run over both views of all ranks; the mean over anchors instead of the sum. An
+image without a label is a class of its own, as in SimCLR. Differs from the paper's best run: SimCLR's views instead of
+AutoAugment.
 """
 
 import torch
@@ -37,4 +38,5 @@ class SupCon(Method):
 
     def forward(self, views, t):
         z_2BP = self.projector(self.encoder(torch.cat((views["a"], views["b"]))))
-        return sup_con(z_2BP, views["label"].repeat(2), self.temperature, inside=self.inside), {}
+        label_B = torch.where(views["label"] < 0, -1 - views["index"], views["label"])
+        return sup_con(z_2BP, label_B.repeat(2), self.temperature, inside=self.inside), {}

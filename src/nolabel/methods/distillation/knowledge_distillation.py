@@ -34,7 +34,7 @@ class KnowledgeDistillation(Method):
     """T"""
     alpha: float = 0.9
     """weight of the teacher against the labels"""
-    labels: float = 1.0
+    share: float = 1.0
     """share of each batch that carries labels"""
     views: OneView = OneView(size=224, scale=(0.08, 1.0))
     optim: Optim = Optim("sgd", lr=0.2, weight_decay=5e-4, warmup_epochs=0)
@@ -42,7 +42,7 @@ class KnowledgeDistillation(Method):
     @property
     def labelled(self):
         """Share of every batch that carries labels."""
-        return self.labels if self.target == "labels" else 0.0
+        return self.share if self.target == "labels" else 0.0
 
     @property
     def stages(self):

@@ -2,8 +2,8 @@ r"""Adversarial autoencoder: rebuild the image from a code that a critic cannot 
 
 Makhzani, Shlens, Jaitly, Goodfellow, Frey, "Adversarial Autoencoders", ICLR workshop 2016, arXiv:1511.05644.
 
-    critic:  -log D(z) - log(1 - D(f(x))),   z ~ N(0, 1)
-    coder:   1/2 |x - g(f(x))|^2 + lambda ( -log D(f(x)) )                                                (section 2)
+    L_critic = -log D(z) - log(1 - D(f(x))),   z ~ N(0, 1)
+    L_coder  = 1/2 |x - g(f(x))|^2 + lambda ( -log D(f(x)) )                                                (section 2)
 
 Shapes: B images (C, S, S), K code. Differs: the coder's two steps, rebuilding and fooling, are one step on their sum; the
 batch's sum of squares is divided by the pixels, to which lambda is relative.

@@ -2,8 +2,8 @@ r"""BiGAN: a critic tells pairs (image, its code) from pairs (painting, its nois
 
 Donahue, Krahenbuhl, Darrell, "Adversarial Feature Learning", ICLR 2017, arXiv:1605.09782.
 
-    min_{G,E} max_D  E_x log D(x, E(x)) + E_z log(1 - D(G(z), z)),   z ~ N(0, 1)                                (eq. 3)
-    pair's step: swapped labels, -log(1 - D(x, E(x))) - log D(G(z), z)                                    (section 3.4)
+    L_critic = -E_x log D(x, E(x)) - E_z log(1 - D(G(z), z)),   z ~ N(0, 1)                                     (eq. 3)
+    L_pair   = -E_x log(1 - D(x, E(x))) - E_z log D(G(z), z):   the same with swapped labels               (section 3.4)
 
 Shapes: B images (C, S, S), K code. What is kept is E. Differs: weights start as usual for their layers, not from
 N(0, 0.02).

@@ -31,8 +31,8 @@ class Colorization(Method):
     """lambda: 1 weighs all colours alike"""
     temperature: float = 0.38
     """of the annealed mean that makes pictures"""
-    steps: int = 3
-    """doublings from the encoder's last map to the places that are painted"""
+    doublings: int = 3
+    """of the side, from the encoder's last map to the places that are painted"""
     width: int = 256
     """channels of the painter's first map, halved from map to map"""
     views: LightAndColor = LightAndColor(size=176, scale=(0.3, 1.0))
@@ -44,7 +44,7 @@ class Colorization(Method):
         self.encoder = image
         self.palette = Palette(uniform=self.rebalance)
         outputs = 2 if self.regression else len(self.palette)
-        self.painter = Painter(map_shape(image, self.views.size)[0], outputs, self.steps, self.width)
+        self.painter = Painter(map_shape(image, self.views.size)[0], outputs, self.doublings, self.width)
 
     def forward(self, views, t):
         painted = self.paint(views["light"])

@@ -24,8 +24,8 @@ LIGHTS = 100
 
 
 class SplitBrain(Method):
-    steps: int = 3
-    """doublings from the encoders' last map to the places that are painted"""
+    doublings: int = 3
+    """of the side, from the encoders' last map to the places that are painted"""
     width: int = 256
     """channels of the painters' first map, halved from map to map"""
     views: OneView = OneView(size=180, scale=(0.3, 1.0))
@@ -37,7 +37,7 @@ class SplitBrain(Method):
         dim = map_shape(image, self.views.size)[0]
         self.encoder = LightAndColour(image, "lab", self.views.mean, self.views.std)
         self.palette = Palette()
-        self.painters = nn.ModuleList(Painter(dim, n, self.steps, self.width) for n in (len(self.palette), LIGHTS))
+        self.painters = nn.ModuleList(Painter(dim, n, self.doublings, self.width) for n in (len(self.palette), LIGHTS))
 
     def forward(self, views, t):
         light, colour = self.encoder.split(views["x"])

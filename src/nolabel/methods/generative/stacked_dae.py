@@ -21,8 +21,8 @@ from nolabel.views.image import OneView
 
 
 class StackedDAE(Method):
-    depth: int = 3
-    """layers, each trained in a stage of its own"""
+    layers: int = 3
+    """how many, each trained in a stage of its own"""
     noise: Literal["gauss", "mask", "salt"] = "mask"
     """additive normal, set to zero, or salt and pepper"""
     level: float = 0.25
@@ -38,13 +38,13 @@ class StackedDAE(Method):
 
     @property
     def stages(self):
-        return self.depth
+        return self.layers
 
     def build(self, data, image):
-        if not hasattr(image, "upto") or len(image.layers) < self.depth:
-            raise UserError(f"stacked_dae trains {self.depth} layers of an encoder made of them: take --encoder dense")
+        if not hasattr(image, "upto") or len(image.layers) < self.layers:
+            raise UserError(f"stacked_dae trains {self.layers} layers of an encoder made of them: take --encoder dense")
         self.encoder = image
-        self.decoders = nn.ModuleList(nn.Linear(image.widths[k + 1], image.widths[k]) for k in range(self.depth))
+        self.decoders = nn.ModuleList(nn.Linear(image.widths[k + 1], image.widths[k]) for k in range(self.layers))
 
     def groups(self, t):
         return {"all": [*self.encoder.layers[t.stage].parameters(), *self.decoders[t.stage].parameters()]}

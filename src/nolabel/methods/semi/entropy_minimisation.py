@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from nolabel.core import Method, Optim, labelled_rows
 from nolabel.losses.semi import entropy
 from nolabel.networks.classifier import classifier
-from nolabel.networks.ema import EMA
+from nolabel.networks.ema import EMA, from_start
 from nolabel.views.weak import Weak
 
 
@@ -51,7 +51,7 @@ class EntropyMinimisation(Method):
         return supervised + weight * unsure, logs
 
     def after_step(self, t):
-        self.average.update(self.model, self.momentum)
+        self.average.update(self.model, from_start(self.momentum, t.step))
 
     def predict(self, x):
         return self.average(x)

@@ -18,7 +18,7 @@ import torch.nn.functional as F
 from nolabel.core import Method, Optim, labelled_rows
 from nolabel.losses.semi import fixmatch
 from nolabel.networks.classifier import classifier
-from nolabel.networks.ema import EMA
+from nolabel.networks.ema import EMA, from_start
 from nolabel.views.weak import WeakStrong
 
 
@@ -55,7 +55,10 @@ class FixMatch(Method):
         return loss, {"supervised": supervised.detach(), "consistency": consistency.detach(), "sure": sure}
 
     def after_step(self, t):
-        self.average.update(self.model, self.momentum)
+        self.average.update(self.model, from_start(self.momentum, t.step))
+
+    def show(self, views, t):
+        return {"weak": views["weak"], "strong": views["strong"]}
 
     def predict(self, x):
         return self.average(x)

@@ -72,6 +72,9 @@ class NoisyStudent(Method):
         kept = (self.trust[rows] > 0).float().mean()
         return supervised + pseudo, {"supervised": supervised.detach(), "pseudo": pseudo.detach(), "kept": kept}
 
+    def show(self, views, t):
+        return {"plain": views["weak"], "noised": views["strong"]}
+
     def predict(self, x):
         return self.model(x)
 

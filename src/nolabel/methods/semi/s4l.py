@@ -15,7 +15,7 @@ from torch import nn
 
 from nolabel.core import Method, Optim, labelled_rows
 from nolabel.networks.classifier import classifier
-from nolabel.networks.ema import EMA
+from nolabel.networks.ema import EMA, from_start
 from nolabel.views.weak import Weak
 
 TURNS = 4
@@ -57,7 +57,7 @@ class S4L(Method):
         return known + self.rotation_weight * rotation, logs
 
     def after_step(self, t):
-        self.average.update(self.model, self.momentum)
+        self.average.update(self.model, from_start(self.momentum, t.step))
 
     def predict(self, x):
         return self.average(x)

@@ -13,7 +13,7 @@ import torch.nn.functional as F
 
 from nolabel.core import Method, Optim
 from nolabel.networks.classifier import classifier
-from nolabel.networks.ema import EMA
+from nolabel.networks.ema import EMA, from_start
 from nolabel.views.weak import Weak
 
 
@@ -39,7 +39,7 @@ class Supervised(Method):
         return loss, {"training_accuracy": accuracy}
 
     def after_step(self, t):
-        self.average.update(self.model, self.momentum)
+        self.average.update(self.model, from_start(self.momentum, t.step))
 
     def predict(self, x):
         return self.average(x)

@@ -18,7 +18,7 @@ import torch
 from nolabel.core import Method, Optim, labelled_rows
 from nolabel.losses.semi import annealed_cross_entropy, uda
 from nolabel.networks.classifier import classifier
-from nolabel.networks.ema import EMA
+from nolabel.networks.ema import EMA, from_start
 from nolabel.views.weak import WeakStrong
 
 
@@ -67,7 +67,10 @@ class UDA(Method):
         return s[self.annealing] * (1 - 1 / classes) + 1 / classes
 
     def after_step(self, t):
-        self.average.update(self.model, self.momentum)
+        self.average.update(self.model, from_start(self.momentum, t.step))
+
+    def show(self, views, t):
+        return {"weak": views["weak"], "strong": views["strong"]}
 
     def predict(self, x):
         return self.average(x)

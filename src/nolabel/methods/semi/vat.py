@@ -19,7 +19,7 @@ from nolabel.core import Method, Optim, labelled_rows
 from nolabel.losses.distill import kl
 from nolabel.losses.semi import entropy, virtual_adversary
 from nolabel.networks.classifier import classifier
-from nolabel.networks.ema import EMA
+from nolabel.networks.ema import EMA, from_start
 from nolabel.networks.norm import still_statistics
 from nolabel.views.weak import Weak
 
@@ -66,7 +66,7 @@ class VAT(Method):
         return loss, {"supervised": supervised.detach(), "virtual_kl": virtual.detach(), "random_kl": random}
 
     def after_step(self, t):
-        self.average.update(self.model, self.momentum)
+        self.average.update(self.model, from_start(self.momentum, t.step))
 
     def predict(self, x):
         return self.average(x)

@@ -1,7 +1,7 @@
 """The contrastive family; see the package."""
 
 from nolabel.recipes import Recipe
-from nolabel.recipes.tiny import MUON, two_views
+from nolabel.recipes.tiny import MUON, smaller, two_views
 from nolabel.views.image import OneView
 from nolabel.views.parts import ImageAndParts, Patches, TwoViewsAndParts
 
@@ -69,13 +69,18 @@ def supcon(size: int) -> Recipe:
     return Recipe("tiny", batch=256, minutes=2.5, fields={"hidden": 512, "views": two_views(size), "optim": MUON})
 
 
+def colored(size: int, gray: float = 0.2) -> OneView:
+    """One view with the crops and colours of `two_views`."""
+    return OneView(size=smaller(size), test_size=size, scale=(0.2, 1.0), jitter=(0.4, 0.4, 0.4, 0.1), gray=gray)
+
+
 def instance_discrimination(size: int) -> Recipe:
     """The paper's setting for CIFAR: cross-entropy over the whole bank, tau 0.1."""
     return Recipe(
         "tiny",
         batch=256,
         minutes=2.5,
-        fields={"temperature": 0.1, "negatives": 0, "softmax": True, "views": one_view(size), "optim": MUON},
+        fields={"temperature": 0.1, "negatives": 0, "softmax": True, "views": colored(size), "optim": MUON},
     )
 
 
@@ -88,7 +93,8 @@ def pirl(size: int) -> Recipe:
         fields={
             "temperature": 0.1, "negatives": 0, "softmax": True, "optim": MUON,
             "views": ImageAndParts(
-                size=size, scale=(0.2, 1.0), jitter=(0.4, 0.4, 0.4, 0.1), transform="rotation", part_scale=(0.3, 1.0)
+                size=smaller(size), test_size=size, scale=(0.2, 1.0), jitter=(0.4, 0.4, 0.4, 0.1),
+                transform="rotation", part_scale=(0.3, 1.0),
             ),
         },
     )  # fmt: skip
@@ -102,18 +108,13 @@ def cmc(size: int) -> Recipe:
         minutes=2.5,
         fields={
             "temperature": 0.1, "negatives": 0, "softmax": True, "optim": MUON,
-            "views": OneView(size=size, scale=(0.2, 1.0), jitter=(0.4, 0.4, 0.4, 0.1)),
+            "views": colored(size, gray=0.0),
         },
     )  # fmt: skip
 
 
-def one_view(size: int) -> OneView:
-    """The colours and crops of `two_views`."""
-    return OneView(size=size, scale=(0.2, 1.0), jitter=(0.4, 0.4, 0.4, 0.1), gray=0.2)
-
-
 def deep_infomax(size: int) -> Recipe:
-    """InfoNCE over the places of a map at a quarter of the side, with the crops and colours of other methods."""
+    """InfoNCE over the places of a map at a quarter of the side; crops, which the paper does without."""
     return Recipe(
         "tiny",
         batch=128,
@@ -163,7 +164,7 @@ def infomin(size: int) -> Recipe:
         fields={
             "temperature": 0.2, "hidden": 512, "queue": 4096, "momentum": 0.98, "splits": 1, "optim": MUON,
             "views": TwoViewsAndParts(
-                size=size, strength=0.5, blur=(0.0, 0.0), transform="rotation", part_scale=(0.3, 1.0)
+                size=smaller(size), test_size=size, strength=0.5, blur=(0.0, 0.0), transform="rotation", part_scale=(0.3, 1.0)
             ),
         },
     )  # fmt: skip

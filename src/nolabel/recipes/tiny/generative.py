@@ -59,9 +59,9 @@ def context_encoder(size: int) -> Recipe:
 
 def colorization(size: int) -> Recipe:
     """Colours at a quarter of the side."""
-    return _recipe(views=LightAndColor(size=size, scale=(0.3, 1.0)), steps=1, width=64)
+    return _recipe(views=LightAndColor(size=size, scale=(0.3, 1.0)), doublings=1, width=64)
 
 
 def split_brain(size: int) -> Recipe:
     """Both halves at a quarter of the side."""
-    return _recipe(views=OneView(size=size, scale=(0.3, 1.0)), steps=1, width=64)
+    return _recipe(views=OneView(size=size, scale=(0.3, 1.0)), doublings=1, width=64)
