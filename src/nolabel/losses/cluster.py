@@ -50,9 +50,8 @@ def sinkhorn(
     sample_B = top_B.sub_(most[:, 0].amax()).clamp_(max=0).div_(epsilon).exp_()
     prototype_K = torch.ones_like(plan_BK[0])
     for _ in range(iterations):
-        prototype_K = share / sum_over_ranks((sample_B * mass_B) @ plan_BK).clamp_(
-            min=1e-30
-        )  # where no sample comes near
+        taken_K = sum_over_ranks((sample_B * mass_B) @ plan_BK)
+        prototype_K = share / taken_K.clamp_(min=1e-30)  # where no sample comes near
         before_B, sample_B = sample_B, 1 / (plan_BK @ prototype_K).clamp_(min=1e-30)
         if tolerance is not None and sum_over_ranks((before_B / sample_B - 1).abs().sum()) < tolerance:
             break

@@ -13,6 +13,7 @@ the first epochs have the exact softmax over the bank instead of noise contrast.
 """
 
 import torch
+import torch.nn.functional as F
 from torch import nn
 
 from nolabel.core import Method, Optim
@@ -50,7 +51,7 @@ class LocalAggregation(Method):
         self.register_buffer("cluster", torch.zeros(self.clusterings, data.size, dtype=torch.long))
 
     def begin_stage(self, t, data):
-        self.bank.update(torch.arange(len(self.bank.rows)), data.encode(nn.Sequential(self.encoder, self.projector)))
+        self.bank.rows.copy_(F.normalize(data.encode(nn.Sequential(self.encoder, self.projector)), dim=1))
 
     def begin_epoch(self, t, data):
         if int(t.epoch) >= self.instance_epochs:

@@ -54,9 +54,8 @@ class SeLA(Method):
                 for head in range(self.heads):
                     rows = slice(head * self.clusters, (head + 1) * self.clusters)
                     logits_MK = F.linear(h_MD, self.classifiers.weight[rows], self.classifiers.bias[rows])
-                    q_MK = sinkhorn(
-                        logits_MK.double().log_softmax(1), 1 / self.strength, 10_000, tolerance=self.tolerance
-                    )
+                    log_p_MK = logits_MK.double().log_softmax(1)
+                    q_MK = sinkhorn(log_p_MK, 1 / self.strength, 10_000, tolerance=self.tolerance)
                     self.label[head] = join_rows(q_MK.argmax(1), count)
 
     def forward(self, views, t):

@@ -8,7 +8,7 @@ Assignments", NeurIPS 2020, arXiv:2006.09882.
     L = mean over codes t of the large crops and crops v != t of  l(z_v, q_t)                               (eq. 6)
 
 Shapes: V crops, of which T = 2 large, B images, D features, P projection, K prototypes of unit length. A constant
-encoder costs ln K. Small batches add a queue of earlier projections to the codes' Sinkhorn. Differs: the queue fills
+encoder costs ln K or more. Small batches add a queue of earlier projections to the codes' Sinkhorn. Differs: the queue fills
 from the start and not from `queue_from` on, so that it is full when it is first used.
 """
 
@@ -57,7 +57,7 @@ class SwAV(Method):
         norm = "bn" if self.batchnorm else None
         self.projector = mlp(image.dim, *[self.hidden] * (self.layers - 1), self.out, norm=norm)
         self.last = nn.Linear(self.out, self.prototypes, bias=False)
-        self.after_step(None)
+        self.normalise()
         self.queues = nn.ModuleList(Queue(self.queue, self.out) for _ in range(2 if self.queue else 0))
 
     def forward(self, views, t):
@@ -85,6 +85,10 @@ class SwAV(Method):
         if t.epoch < self.freeze_last:
             self.last.weight.grad = None
 
-    @torch.no_grad()
     def after_step(self, t):
+        if t.epoch >= self.freeze_last:
+            self.normalise()
+
+    @torch.no_grad()
+    def normalise(self):
         self.last.weight.copy_(F.normalize(self.last.weight, dim=1))

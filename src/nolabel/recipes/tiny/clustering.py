@@ -18,8 +18,8 @@ def swav(size: int) -> Recipe:
         batch=256,
         minutes=2.5,
         fields={
-            "prototypes": 256, "hidden": 512, "out": 128, "freeze_last": 0.25, "optim": MUON,
-            "views": multi_crop(size, smaller(size)),
+            "prototypes": 256, "hidden": 512, "out": 128, "freeze_last": 0.25,
+            "views": multi_crop(size, smaller(size)), "optim": MUON,
         },
     )  # fmt: skip
 
@@ -74,7 +74,7 @@ def obow(size: int) -> Recipe:
         batch=128,
         minutes=2.5,
         fields={
-            "codewords": 1024,
+            "words": 1024,
             "levels": 1,
             "sharpness": 10.0,
             "scale": 5.0,
@@ -82,6 +82,19 @@ def obow(size: int) -> Recipe:
                 size=size, crop_size=smaller(size), scale=(0.2, 0.8), crops=1, local_size=size // 2,
                 local_scale=(0.1, 0.4), locals=2, blur=0.0,
             ),
+            "optim": MUON,
+        },
+    )  # fmt: skip
+
+
+def deepercluster(size: int) -> Recipe:
+    """Four turns by four super-clusters of 75 clusters."""
+    return Recipe(
+        "tiny",
+        batch=256,
+        minutes=2.5,
+        fields={
+            "clusters": 300, "reassign": 1, "pca": 64, "hidden": 0, "dropout": 0.0, "views": jittered(size),
             "optim": MUON,
         },
     )  # fmt: skip

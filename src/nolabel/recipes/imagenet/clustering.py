@@ -1,0 +1,66 @@
+"""The clustering family; see the package."""
+
+from dataclasses import replace
+
+from nolabel.core import Optim
+from nolabel.recipes import Recipe
+from nolabel.views.crops import SWAV_VIEWS
+
+
+def swav(size: int) -> Recipe:
+    """ResNet-50, batch 4,096, 800 epochs: 75.3 % linear top-1 in the paper's table 1."""
+    return Recipe("resnet50", batch=4096, epochs=800)
+
+
+def seer(size: int) -> Recipe:
+    """SEER is SwAV with another net on other data: RegNetY-256GF over a billion uncurated images, seen once.
+
+    Goyal et al., "Self-supervised Pretraining of Visual Features in the Wild", 2021, arXiv:2103.01988. Method: swav.
+    Meant for shards of images that nobody chose or balanced; on ImageNet it is no SEER.
+    """
+    return Recipe(
+        "regnety_2560",
+        batch=8192,
+        epochs=1,
+        fields={
+            "prototypes": 16000,
+            "hidden": 8192,
+            "layers": 3,
+            "out": 256,
+            "batchnorm": False,
+            "iterations": 10,
+            "freeze_last": 0.0026,
+            "views": replace(SWAV_VIEWS, size=160, test_size=224, locals=4),
+            "optim": Optim("lars", lr=0.3, weight_decay=1e-5, warmup_epochs=0.066, final_lr=0.0096),
+        },
+    )
+
+
+def deepcluster_v2(size: int) -> Recipe:
+    """ResNet-50, batch 4,096, 800 epochs: 75.2 % linear top-1 in the paper's table 1."""
+    return Recipe("resnet50", batch=4096, epochs=800)
+
+
+def deepcluster(size: int) -> Recipe:
+    """VGG-16, which has the two wide layers itself, batch 256, 200 epochs."""
+    return Recipe("vgg16_bn", batch=256, epochs=200, fields={"hidden": 0})
+
+
+def sela(size: int) -> Recipe:
+    """ResNet-50, batch 256, 400 epochs: 61.5 % linear top-1."""
+    return Recipe("resnet50", batch=256, epochs=400)
+
+
+def local_aggregation(size: int) -> Recipe:
+    """ResNet-50, batch 128, 10 epochs of instance discrimination and 200 of local aggregation: 58.8 % linear top-1."""
+    return Recipe("resnet50", batch=128, epochs=210)
+
+
+def obow(size: int) -> Recipe:
+    """ResNet-50, batch 256, 200 epochs: 73.8 % linear top-1."""
+    return Recipe("resnet50", batch=256, epochs=200)
+
+
+def deepercluster(size: int) -> Recipe:
+    """VGG-16, batch 3,072, 100 epochs; the paper's data are 96 million images of YFCC100M."""
+    return Recipe("vgg16_bn", batch=3072, epochs=100, fields={"hidden": 0, "clusters": 40000})
