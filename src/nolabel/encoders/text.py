@@ -3,6 +3,7 @@
 Shapes: B texts, L tokens, V words of the vocabulary, D width.
 """
 
+import math
 from collections.abc import Callable
 from functools import partial
 
@@ -11,13 +12,13 @@ from torch import Tensor, nn
 
 from nolabel.core import UserError
 from nolabel.core.types import PAD
-from nolabel.networks.transformer import Transformer
+from nolabel.networks.transformer import Transformer, sincos_positions
 
 
 class TextEncoder(nn.Module):
     """A pre-LN transformer of words: ids (B, L) -> (B, D), the mean of its tokens, or the last of a causal one.
 
-    Positions are learned; PAD, which may only stand at the end, is never attended. `causal`: a token sees only those
+    Positions are learned, from sines and cosines on; PAD, which may only stand at the end, is never attended. `causal`: a token sees only those
     before it and itself. `words` (V, D) is the embedding, which language models also use to score words.
     """
 
@@ -36,10 +37,10 @@ class TextEncoder(nn.Module):
         self.length: int = shape[-1]
         self.vocabulary, self.causal, self.dim = vocabulary, causal, dim
         self.words = nn.Embedding(vocabulary, dim)
-        self.positions = nn.Parameter(torch.empty(self.length, dim))
+        nn.init.normal_(self.words.weight, std=0.02)
+        # of the size of the words; among sines and cosines neighbours are found sooner than among random vectors
+        self.positions = nn.Parameter(0.02 * math.sqrt(2) * sincos_positions(dim, (self.length,)))
         self.transformer = Transformer(dim, depth, heads)
-        for table in (self.words.weight, self.positions):
-            nn.init.normal_(table, std=0.02)
 
     def embed(self, text: Tensor) -> Tensor:
         """ids (B, L) -> words with positions (B, L, D), L up to `length`."""

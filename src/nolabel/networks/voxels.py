@@ -20,14 +20,14 @@ def voxelise(x_BP3: Tensor, side: int) -> Tensor:
 
 
 class VoxelNet(nn.Module):
-    """3-D convolutions of stride 2 on the occupied cells of a cloud: (B, P, 3) -> (B, D), D four times `width`."""
+    """Three 3-D convolutions of stride 2 on the occupied cells of a cloud: (B, P, 3) -> (B, D), D four times `width`."""
 
     def __init__(self, side: int, width: int):
         super().__init__()
         self.side, self.dim = side, 4 * width
         layers: list[nn.Module] = []
         for a, b in pairwise((1, width, 2 * width, 4 * width)):
-            layers += [nn.Conv3d(a, b, 3, 2 if a > 1 else 1, 1, bias=False), nn.GroupNorm(4, b), nn.ReLU(inplace=True)]
+            layers += [nn.Conv3d(a, b, 3, 2, 1, bias=False), nn.GroupNorm(4, b), nn.ReLU(inplace=True)]
         self.layers = nn.Sequential(*layers)
 
     def forward(self, x: Tensor) -> Tensor:

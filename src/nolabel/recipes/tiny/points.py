@@ -36,7 +36,7 @@ def point_mae(size: int) -> Recipe:
 
 
 def depth_contrast(size: int) -> Recipe:
-    """256 points a view, 16 voxels a side, queues of 1,024."""
+    """128 points a view, 16 voxels a side, queues of 1,024."""
     return Recipe(
         "tiny_points",
         batch=32,
@@ -48,7 +48,7 @@ def depth_contrast(size: int) -> Recipe:
             "out": 64,
             "cells": 16,
             "filters": 16,
-            "views": TwoClouds(points=256, pairs=0, crop=(0.5, 1.0), drop=0.1, flip=0.5, turn="up"),
+            "views": TwoClouds(points=128, pairs=0, crop=(0.5, 1.0), drop=0.1, flip=0.5, turn="up"),
             "optim": Optim("adamw", lr=1e-3, weight_decay=0.05, scaled=False, warmup_epochs=0.2),
         },
     )
