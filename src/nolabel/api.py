@@ -28,6 +28,7 @@ from nolabel.engine.checkpoint import disk_of, write_atomic
 from nolabel.engine.monitor import Monitor
 from nolabel.engine.observe import Bar, JsonLines, Observer, TensorBoard
 from nolabel.engine.precision import keep_freed_memory
+from nolabel.engine.shard import gathered, whole
 from nolabel.evaluate import KNN, Evaluator, FineTune, Linear, LowShot, OnlineKNN, extract, judge
 from nolabel.plan import Built, Options, Plan
 
@@ -255,7 +256,8 @@ class Access:
         """Features (N, D) of all training samples in plain views, in evaluation mode, on the device."""
         split = self.built.data.splits["train"]
         precision = self.built.plan.settings.precision
-        return extract(net, split, self.built.transform, self.device, precision).x.to(self.device)
+        with whole(self.built.method):
+            return extract(net, split, self.built.transform, self.device, precision).x.to(self.device)
 
 
 def write_json(path: Path, value: Any) -> None:
@@ -303,12 +305,16 @@ def _go(built: Built, folder: Path, device: torch.device, quiet: bool, again: bo
         for net in built.method.children():
             net.compile()
     run.train()
+    weights = gathered(run.method.state_dict()) if run.sharded else None
     processes.stop()
     trained = Trained(folder, plan)
     if not first:
         return trained
     if device.type == "cpu":  # the cores of the other ranks are free now
         torch.set_num_threads(max(torch.get_num_threads(), processes.cores()))
+    if weights is not None:
+        built = plans.build(plan, device, built.data)
+        built.method.load_state_dict(weights)
     trained.built = built
     with disk_of(folder):
         save_encoder(built.method.kept(), folder / "encoder.safetensors", card=_card(plan, built))

@@ -64,6 +64,8 @@ class Options:
     """auto, cpu, cuda"""
     processes: int | None = None
     """processes on this machine that share the batch; by default one, and one a CPU core for the tiny encoders"""
+    shard: bool = False
+    """deal weights, gradients and optimiser state out over the processes (FSDP2)"""
     cache: str = "auto"
     """decode the images once into a memory-mapped file: auto (when it fits), always, never"""
     log_every: int = 50
@@ -156,6 +158,7 @@ def resolve(
         **length,  # type: ignore[arg-type]
         batch=batch,
         processes=_processes(options, str(name), batch, gpu),
+        shard=options.shard,
         accumulate=options.accumulate,
         seed=options.seed,
         precision=options.precision,
