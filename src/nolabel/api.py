@@ -36,6 +36,7 @@ from nolabel.engine.checkpoint import disk_of, write_atomic
 from nolabel.engine.monitor import Monitor
 from nolabel.engine.observe import Bar, JsonLines, Observer, TensorBoard
 from nolabel.engine.precision import keep_freed_memory
+from nolabel.engine.shard import gathered, whole
 from nolabel.evaluate import (
     KNN,
     Classifier,
@@ -362,7 +363,8 @@ class Access:
         split = self.built.data.splits["train"]
         transform = self.built.transform(modality or next(iter(self.built.plan.inputs)))
         precision = self.built.plan.settings.precision
-        found = extract(net, split, transform, self.device, precision)
+        with whole(self.built.method):
+            found = extract(net, split, transform, self.device, precision)
         x = found.x
         if len(x) < len(split):  # training never meets the rows of files that cannot be read; they are nothing special
             x = x.mean(0).repeat(len(split), 1).index_copy_(0, found.rows, x)  # type: ignore[arg-type]
@@ -414,12 +416,16 @@ def _go(built: Built, folder: Path, device: torch.device, quiet: bool, again: bo
         for net in built.method.children():
             net.compile()
     run.train()
+    weights = gathered(run.method.state_dict()) if run.sharded else None
     processes.stop()
     trained = Trained(folder, plan)
     if not first:
         return trained
     if device.type == "cpu":  # the cores of the other ranks are free now
         torch.set_num_threads(max(torch.get_num_threads(), processes.cores()))
+    if weights is not None:
+        built = plans.build(plan, device, built.data)
+        built.method.load_state_dict(weights)
     trained.built = built
     trained.encoders = {modality: net.eval() for modality, net in built.kept().items()}
     trained.method = built.method.eval()

@@ -331,7 +331,7 @@ def _one_line(text: str, prog: str) -> str:
     words = re.sub(r"^(Parsing error|Required options|Invalid \w+)\s+", "", words)
     if typo := re.search(r"Unrecognized options: (\S+)", words):
         near = re.findall(r"--[\w.-]+", words[typo.end() :])
-        words = f"unknown flag {typo[1]}" + (f"; did you mean {near[0]}?" if near else "")
+        words = f"unknown flag {typo[1].rstrip(',')}" + (f"; did you mean {near[0]}?" if near else "")
     return f"{words} ('{prog} --help' shows all flags)"
 
 

@@ -81,6 +81,8 @@ class Options:
     """auto, cpu, cuda"""
     processes: int | None = None
     """processes on this machine that share the batch; by default one, and one a CPU core for the tiny encoders"""
+    shard: bool = False
+    """deal weights, gradients and optimiser state out over the processes (FSDP2)"""
     cache: str = "auto"
     """decode the samples once into memory-mapped files: auto (when they fit), always, never"""
     log_every: int = 50
@@ -232,6 +234,7 @@ def resolve(
         **length,  # type: ignore[arg-type]
         batch=batch,
         processes=_processes(options, all(name.startswith("tiny") for name in chosen.values()), batch, gpu),
+        shard=options.shard,
         accumulate=options.accumulate,
         seed=options.seed,
         precision=options.precision,

@@ -15,6 +15,7 @@ from nolabel import methods
 from tests.support import NARROW
 
 FORK = multiprocessing.get_context("fork")
+KILLS = 20
 
 
 @pytest.fixture(scope="module")
@@ -115,7 +116,7 @@ def dawdling(target, *args):
 
 
 def long_train(images, folder):
-    train("simclr", images, folder, epochs=16)
+    train("simclr", images, folder, epochs=40)
 
 
 @pytest.mark.slow
@@ -127,7 +128,7 @@ def test_twenty_kills_at_all_kinds_of_moments(images, tmp_path):
     assert run(dawdling, long_train, images, whole) == 0
     rng = random.Random(0)
     killed = []
-    while len(killed) < 20:
+    while len(killed) < KILLS:
         began = time.monotonic()
         path = cut / "metrics.jsonl"
         done, wait = len(path.read_bytes().splitlines()) if path.exists() else 0, 3 * rng.random()

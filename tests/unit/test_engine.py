@@ -304,7 +304,7 @@ def test_a_damaged_checkpoint_is_passed_over(tmp_path):
 def test_old_checkpoints_are_dropped_and_nothing_is_unpickled(tmp_path):
     checkpoints = Checkpoints(tmp_path, keep=2)
     for step in range(4):
-        checkpoints.save(0, step, {"step": step, "x": torch.ones(3)})
+        checkpoints.prune(checkpoints.save(0, step, {"step": step, "x": torch.ones(3)}))
     assert [p.name[8:17] for p in checkpoints.found()] == ["000000002", "000000003"]
 
     class Evil:

@@ -7,7 +7,6 @@ from pathlib import Path
 import pytest
 
 from nolabel.core import UserError
-from nolabel.studies import learning as learning_file  # noqa: F401 - the module, not its function
 from nolabel.studies import load, names, title
 from nolabel.studies._fill import known
 from nolabel.studies._ledger import Ledger
@@ -112,6 +111,53 @@ def test_comparison_has_controls_as_rows_once_a_seed():
 def test_the_listing_is_the_catalogue():
     assert {"learning", "compare"} <= set(names())
     assert all(callable(load(name)) and title(name).endswith(".") and load(name).__doc__ for name in names())
+
+
+def test_the_command_lists_helps_and_answers_slips_in_one_line(capsys):
+    from nolabel.cli import main
+
+    main(["study"])
+    said = capsys.readouterr().out
+    assert all(f"  {name}" in said for name in names())
+    for argv in (["study", "learning", "--help"], ["compare", "--help"]):
+        with pytest.raises(SystemExit) as done:
+            main(argv)
+        said = capsys.readouterr().out
+        assert done.value.code == 0 and "--seeds" in said and "--minutes" in said
+    for argv, words in (
+        (["study", "lerning"], "did you mean 'learning'"),
+        (["study", "learning", "simclrr"], "did you mean 'simclr'"),
+        (["compare", "simclr", "--protocols", "kn"], "unknown protocol 'kn'"),
+        (["compare", "simclr", "--second", "3"], "unknown flag --second ("),
+        (["compare"], "methods"),
+    ):
+        with pytest.raises(SystemExit) as done:
+            main(argv)
+        (line,) = capsys.readouterr().err.strip().splitlines()
+        assert done.value.code == 2 and words in line.lower()
+
+
+def test_a_failed_trial_is_named_and_the_others_go_on(tmp_path, monkeypatch):
+    from nolabel.studies._fill import fill
+    from nolabel.studies._trial import Failed
+
+    def apart(trial, runs):
+        if trial.seed == 1:
+            raise Failed(f"{trial}: the loss is not finite")
+        return record(seed=trial.seed)
+
+    monkeypatch.setattr("nolabel.studies._fill.apart", apart)
+    ledger = Ledger(tmp_path / "t.json", lambda records: None)
+    with pytest.raises(
+        UserError, match=r"1 of 3 trials failed: simclr on d, seed 1: the loss is not finite; the others"
+    ):
+        fill(ledger, [trial(seed=s) for s in range(3)], None, redo=False)
+    assert [r["seed"] for r in ledger.records()] == [0, 2]
+    monkeypatch.setattr("nolabel.studies._fill.apart", lambda trial, runs: record(seed=trial.seed, value=99.0))
+    fill(ledger, [trial(seed=s) for s in range(2)], None, redo=False)
+    assert [r["scores"][0]["value"] for r in ledger.records()] == [50.0, 99.0, 50.0]
+    fill(ledger, [trial(seed=0)], None, redo=True)
+    assert ledger.records()[0]["scores"][0]["value"] == 99.0
 
 
 def test_both_commands_on_a_folder(tmp_path, monkeypatch):

@@ -118,7 +118,9 @@ class Bar(Observer):
                 console=self.console,
                 transient=False,
             )
-            self.task = self.live.add_task(type(run.method).__name__.lower(), total=1.0, line="starting")
+            self.task = self.live.add_task(
+                type(run.method).__name__.removeprefix("FSDP").lower(), total=1.0, line="starting"
+            )
             self.live.start()
         self.started, self.start_fraction = time.monotonic(), run.fraction
 

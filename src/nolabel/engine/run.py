@@ -14,13 +14,14 @@ import torch
 from torch import Tensor, nn
 
 from nolabel.core import Batch, Clock, Method, Source, UserError
-from nolabel.core.dist import rank, share, world
+from nolabel.core.dist import barrier, rank, share, world
 from nolabel.core.random import fold, seed_all
 from nolabel.engine.checkpoint import Checkpoints, disk_of
 from nolabel.engine.observe import Observer, Record, peak_memory
 from nolabel.engine.parallel import wrap
 from nolabel.engine.precision import attention_for, autocast_dtype
 from nolabel.engine.settings import Settings
+from nolabel.engine.shard import dealt, part_of, plain, shard, synchronised, whole
 from nolabel.optim import learning_rate, optimizer, weight_decay
 
 
@@ -80,6 +81,9 @@ class Run:
         self.signal: int | None = None
         self.rng = torch.Generator(self.device)
         attention_for(method, self.device)
+        self.sharded = settings.shard and world() > 1
+        if self.sharded:
+            shard(method)
         self._prepare()
 
     # ---- what is left to do ---------------------------------------------------------------------------------------
@@ -123,7 +127,7 @@ class Run:
         trained = {id(p) for ps in self.groups.values() for p in ps}
         for p in self.method.parameters():
             p.requires_grad_(id(p) in trained)
-        self.call: nn.Module = wrap(self.method)
+        self.call: nn.Module = self.method if self.sharded else wrap(self.method)
         self.optims = {name: optimizer(self.method.optim, ps) for name, ps in self.groups.items()}
 
     def state_dict(self) -> dict[str, Any]:
@@ -141,9 +145,9 @@ class Run:
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Stand where `state` was taken."""
+        """Stand where `state` was taken, by however many ranks."""
         try:
-            self.method.load_state_dict(state["method"])
+            self.method.load_state_dict(dealt(state["method"], self.method.state_dict()))
         except RuntimeError as error:
             raise UserError(
                 f"the checkpoint is of another method or encoder: {str(error).splitlines()[1].strip()}"
@@ -152,7 +156,15 @@ class Run:
         self.steps, self.seconds, self.fresh = state["steps"], state["seconds"], state["fresh"]
         self._prepare()
         for name, o in self.optims.items():
-            o.load_state_dict(state["optims"][name])
+            own = [p for group in o.param_groups for p in group["params"]]
+            moments = {
+                i: {
+                    k: dealt(v, own[i]) if torch.is_tensor(v) and v.shape == own[i].shape else v
+                    for k, v in moment.items()
+                }
+                for i, moment in state["optims"][name]["state"].items()
+            }
+            o.load_state_dict({**state["optims"][name], "state": moments})
 
     def resume(self) -> bool:
         """Load the newest intact checkpoint of the folder; False if there is none."""
@@ -162,11 +174,17 @@ class Run:
         return state is not None
 
     def save(self) -> Path | None:
-        """Write a checkpoint now (rank 0 writes)."""
+        """Write a checkpoint now: rank 0 writes it, or each rank its part."""
         self.saved_at = time.monotonic()
-        if self.checkpoints is None or rank() != 0:
+        if self.checkpoints is None or (rank() != 0 and not self.sharded):
             return None
-        path = self.checkpoints.save(self.stage, self.step, self.state_dict())
+        parts = (rank(), world()) if self.sharded else (0, 1)
+        path = self.checkpoints.save(self.stage, self.step, part_of(self.state_dict()), *parts)
+        if self.sharded:
+            barrier()  # the parts of all ranks are there
+        if rank() != 0:
+            return path
+        self.checkpoints.prune(path)
         for observer in self.observers:
             observer.on_checkpoint(self, path)
         return path
@@ -181,9 +199,10 @@ class Run:
         started: list[Observer] = []
         try:
             with disk_of(self.folder):
-                for observer in self.observers:
-                    observer.on_start(self)
-                    started.append(observer)
+                with whole(self.method):
+                    for observer in self.observers:
+                        observer.on_start(self)
+                        started.append(observer)
                 self._stages(until)
         finally:
             restore()
@@ -258,7 +277,8 @@ class Run:
         logs: dict[str, Tensor] = {}
         for i, view in enumerate(views):
             last = i == len(views) - 1
-            with nullcontext() if last or world() == 1 else self.call.no_sync():  # type: ignore[operator]
+            synchronised(self.call, last)
+            with nullcontext() if last or world() == 1 or self.sharded else self.call.no_sync():  # type: ignore[operator]
                 if self.autocast is None:
                     loss, more = self.call(view, t)
                 else:
@@ -269,7 +289,7 @@ class Run:
             logs = {k: v / len(views) + logs.get(k, 0) for k, v in found.items()} if len(views) > 1 else found
         method.after_backward(t)
         grads = [p.grad for p in self.groups[turn] if p.grad is not None]
-        norm = torch.nn.utils.get_total_norm(grads)
+        norm = plain(torch.nn.utils.get_total_norm(grads))
         fine = True
         if self.device.type == "cpu" or self.settings.nonfinite == "skip":  # on the host this waits for nothing
             fine = bool(torch.isfinite(norm + logs["loss"]))
@@ -277,7 +297,7 @@ class Run:
                 raise self._nonfinite(self.step, batches)
         if o.clip_each is not None:
             for g in grads:
-                g.mul_((o.clip_each / (g.norm() + 1e-6)).clamp(max=1.0))
+                g.mul_((o.clip_each / (plain(g.norm()) + 1e-6)).clamp(max=1.0))
         if o.clip is not None:
             torch._foreach_mul_(grads, (o.clip / (norm + 1e-6)).clamp(max=1.0))
         if fine:
@@ -317,8 +337,9 @@ class Run:
             "memory": peak_memory(self.device),
         }
         self.waited = feed.waited
-        for observer in self.observers:
-            observer.on_log(self, record)
+        with whole(self.method):
+            for observer in self.observers:
+                observer.on_log(self, record)
         if share(now - self.saved_at > 60 * self.settings.checkpoint_minutes):
             self.save()
 
@@ -345,7 +366,7 @@ class Run:
             for i in range(self.settings.accumulate)
         ]
         path = self.folder / f"nonfinite-{self.stage}-{step}-rank{rank()}.pt"
-        torch.save({**self.state_dict(), "failed_step": step, "index": torch.cat(rows)}, path)
+        torch.save({**part_of(self.state_dict()), "failed_step": step, "index": torch.cat(rows)}, path)
         return NonFinite(
             f"loss or gradient is not finite at {where}; state and batch indices are in {path}; "
             "try a lower --optim.lr, or --nonfinite skip"

@@ -29,6 +29,8 @@ class Settings:
     """torch.compile the networks"""
     processes: int = 1
     """processes on this machine that share the batch; torchrun decides where it started us"""
+    shard: bool = False
+    """deal weights, gradients and optimiser state out over the processes (FSDP2), for what does not fit one device"""
     log_every: int = 50
     """steps between log lines: the only moments at which the host waits for the device"""
     checkpoint_minutes: float = 5.0

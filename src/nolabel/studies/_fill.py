@@ -54,7 +54,7 @@ def made_with(records: Sequence[dict[str, Any]]) -> list[str]:
     for r in records:
         versions = ", ".join(f"{name} {number}" for name, number in r["versions"].items())
         machine = r["machine"]
-        where = machine["gpu"] or f"{machine['cpu']}, {r['processes']} processes, {machine['threads']} threads"
+        where = machine["gpu"] or f"{machine['cpu']}, processes x threads {r['processes']} x {machine['threads']}"
         groups.setdefault(f"{where}; {versions}; commit {r['git']}", []).append(r)
     lines = []
     for how, some in groups.items():

@@ -105,7 +105,7 @@ def table(records: Sequence[dict[str, Any]], protocols: Sequence[str]) -> list[d
         rows.append(
             {"method": method, "encoder": encoder, **scores(some, protocols, "value"), **costs, "seeds": len(some)}
         )
-    rows.sort(key=lambda row: -row[protocols[0]])
+    rows.sort(key=lambda row: -(row[protocols[0]] or 0.0))
     free = {"seconds": None, "samples_per_s": None, "memory": None}
     for encoder in sorted({r["encoder"] for r in records}):
         some = list({r["seed"]: r for r in records if r["encoder"] == encoder}.values())
