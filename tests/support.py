@@ -23,7 +23,7 @@ NARROW = {
     "bottleneck": 24,
     "prototypes": 64,
     "clusters": 12,
-    "words": 40,
+    "codewords": 40,
     "width": 48,
     "depth": 1,
     "heads": 3,
@@ -50,7 +50,7 @@ class Noise:
         stored = {"image": (image * 255).to(torch.uint8).permute(0, 2, 3, 1).contiguous()}
         if "video" in self.reads:
             coarse = torch.rand(self.rows, 3, 4, 4, 4, generator=rng)
-            video = smooth(coarse, (8, SIZE, SIZE), mode="trilinear")
+            video = smooth(coarse, (16, SIZE, SIZE), mode="trilinear")
             stored["video"] = (video * 255).to(torch.uint8).permute(0, 2, 3, 4, 1).contiguous()
         if "audio" in self.reads:
             coarse = torch.rand(self.rows, 1, 2000, generator=rng) - 0.5
@@ -60,10 +60,15 @@ class Noise:
             stored["points"] = torch.randn(self.rows, 256, 3, generator=rng).clamp(-2, 2) / 2
         if "text" in self.reads:
             stored["text"] = torch.randint(5, VOCABULARY, (self.rows, 24), generator=rng)
+        if "depth" in self.reads:
+            stored["depth"] = smooth(torch.rand(self.rows, 1, 4, 4, generator=rng), SIZE, mode="bilinear")[:, 0]
+        if "segmentation" in self.reads:
+            coarse = torch.randint(-1, 12, (self.rows, 1, 8, 8), generator=rng).float()
+            stored["segmentation"] = smooth(coarse, SIZE, mode="nearest")[:, 0].long()
         stored["label"] = torch.randint(0, 2, (self.rows,), generator=rng)
         self.stored = {k: v for k, v in stored.items() if k in self.reads or (k == "label" and self.labelled)}
         shapes = {k: tuple(v.shape[1:]) for k, v in stored.items() if k != "label"}
-        rates = {"video": 8.0, "audio": 8000.0}
+        rates = {"video": 16.0, "audio": 8000.0}
         self.info = DataInfo(self.rows, ("a", "b"), shapes, {k: v for k, v in rates.items() if k in shapes}, VOCABULARY)
         self.epoch_steps = self.rows // self.batch
 

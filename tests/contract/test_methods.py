@@ -15,13 +15,14 @@ from nolabel import encoders, methods, recipes
 from nolabel.core import Clock, DataInfo, labelled_rows
 from nolabel.core.fields import from_json, override, to_json
 from nolabel.core.random import fold, generator, seed_all
+from nolabel.networks.ema import EMA
 from tests.golden import fields as golden_fields
 from tests.golden import losses as golden_losses
 from tests.support import Access, Noise, build, mask_makers, run, small, takes
 
 DRAWS_PER_SAMPLE = {
-    "aae", "bigan", "context_encoder", "counting", "dae", "jigsaw", "masked_language_model", "noisy_student",
-    "point_mae", "stacked_dae", "vae", "vat",
+    "aae", "bigan", "context_encoder", "counting", "dae", "jigsaw", "m3ae", "masked_language_model", "noisy_student",
+    "point_mae", "random_walk", "stacked_dae", "vae", "vat",
 }  # fmt: skip
 """methods whose forward draws for each sample, beside those that `mask_makers` finds: a permuted batch has other draws"""
 
@@ -58,6 +59,8 @@ def test_defaults_are_the_papers_and_build_on_no_memory(name):
         "audio": torch.zeros(1, 300_000, dtype=torch.int16),
         "points": torch.zeros(1, 1024, 3),
         "text": torch.zeros(1, 128, dtype=torch.long),
+        "depth": torch.zeros(1, 224, 224),
+        "segmentation": torch.zeros(1, 224, 224, dtype=torch.long),
     }
     shapes = {k: tuple(x.shape[1:]) for k, x in method.views.plain(stored).items()}
     with torch.device("meta"):
@@ -113,6 +116,17 @@ def test_two_steps_move_what_trains(name):
     fixed = {n for n, m in r.method.named_modules() if getattr(m, "frozen", False)}
     assert not [n for n in still if not any(n.startswith(f) for f in fixed) and r.method.get_parameter(n).requires_grad
                 and not n.endswith("bias") and not _frozen_at_first(r, n)]  # fmt: skip
+
+
+def test_running_averages_follow(name):
+    r = run(name, steps=5)
+    averages = {n: m for n, m in r.method.named_modules() if isinstance(m, EMA)}
+    if not averages:
+        pytest.skip("it has no running average")
+    before = {n: [p.detach().clone() for p in m.parameters()] for n, m in averages.items()}
+    r.train()
+    for n, m in averages.items():
+        assert any(not torch.equal(p, b) for p, b in zip(m.parameters(), before[n])), f"{n} never moves"
 
 
 def _frozen_at_first(r, name):

@@ -21,11 +21,13 @@ BATCH = 16
 def without_batch_norm(net: nn.Module) -> nn.Module:
     """Batch norms become the identity: their statistics are those of the rank, by design, and would hide the rest.
 
-    Dropout, too: its draws are those of the rank.
+    Dropout is off: its draws are those of the rank.
     """
     for name, child in net.named_children():
-        if isinstance(child, nn.modules.batchnorm._BatchNorm | nn.Dropout):
+        if isinstance(child, nn.modules.batchnorm._BatchNorm):
             setattr(net, name, nn.Identity())
+        elif isinstance(child, nn.Dropout):
+            child.p = 0.0
         else:
             without_batch_norm(child)
     return net
@@ -50,7 +52,7 @@ def shared_draws(rank: int, world: int, known: int):
         return of_rank
 
     def like(draw):
-        return lambda x, **options: dealt(draw)(tuple(x.shape), dtype=x.dtype, device=x.device, **options)
+        return lambda x, **options: dealt(draw)(tuple(x.shape), **{"dtype": x.dtype, "device": x.device, **options})
 
     for name in ("rand", "randn", "randint"):
         setattr(torch, name, dealt(real[name]))

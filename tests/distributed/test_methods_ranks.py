@@ -5,17 +5,27 @@ import torch
 
 from nolabel import methods
 from tests.distributed.ranks import one_step, worker
+from tests.sampling import sample
 
 pytestmark = pytest.mark.xdist_group("ranks")  # processes are started once for all methods
 
 
-@pytest.fixture(scope="module", params=[2, 4])
+def pytest_generate_tests(metafunc):
+    """Every method on two processes, a part of them that moves on with every commit on four."""
+    if "many" in metafunc.fixturenames:
+        everything = metafunc.config.getoption("--all-methods")
+        on_four = methods.names() if everything else sample(8, ("byol", "simclr"))
+        pairs = [(2, name) for name in methods.names()] + [(4, name) for name in on_four]
+        metafunc.parametrize(("many", "name"), pairs, indirect=["many"], scope="module")
+
+
+@pytest.fixture(scope="module")
 def many(request, tmp_path_factory):
-    """All chosen methods on N processes, started once."""
-    here = [item for item in request.session.items if item.fspath == request.node.fspath]
-    chosen = sorted({item.callspec.params["name"] for item in here})
+    """All methods that were chosen on N processes, started once."""
     folder = tmp_path_factory.mktemp(f"ranks{request.param}")
-    torch.multiprocessing.spawn(worker, (request.param, str(folder), chosen), nprocs=request.param)
+    items = [i for i in request.session.items if "many" in i.fixturenames]
+    names = sorted({i.callspec.params["name"] for i in items if i.callspec.params["many"] == request.param})
+    torch.multiprocessing.spawn(worker, (request.param, str(folder), names), nprocs=request.param)
     return folder
 
 
@@ -25,7 +35,6 @@ def single():
     return {}
 
 
-@pytest.mark.parametrize("name", methods.names())
 def test_ranks_equal_one_process(name, many, single):
     if name not in single:
         single[name] = one_step(name)
@@ -41,7 +50,6 @@ def test_ranks_equal_one_process(name, many, single):
         assert torch.allclose(step["buffers"][key].float(), value.float(), rtol=1e-5, atol=1e-6), key
 
 
-@pytest.mark.parametrize("name", methods.names())
 def test_ranks_stay_equal(name, many):
     result = torch.load(many / f"{name}.pt", weights_only=True)
     assert "error" not in result, result["error"]

@@ -62,10 +62,12 @@ HOSTILE = [
     ("fields.hidden", -5), ("fields.hidden", 10**15), ("fields.views", {"size": -1}), 
     ("fields.views.scale", [1]), ("fields.optim.name", "os.system"), ("fields.optim.name", "__import__('os')"),
     ("fields.unknown", 1), ("fields.forward", 1), ("fields.__class__", "x"), ("data", 5), ("data", "\0"),
-    ("data", "nowhere.npz"), ("encoder", []), ("encoder.name", "hf-hub:someone/thing"), ("encoder.name", "../x"),
-    ("encoder.name", None), ("encoder.size", 0), ("encoder.channels", 7),
-    ("encoder.surprise", 1), ("encoder.init", "/etc/passwd"), ("encoder.init", 5), ("encoder.pretrained", "yes please"),
-    ("size", -1), ("size", "large"), ("settings.batch", 0), ("settings.batch", 10**12), ("settings.accumulate", 0),
+    ("data", "nowhere.npz"), ("encoders", []),
+    ("encoders.image.name", "hf-hub:someone/thing"), ("encoders.image.name", "../x"),
+    ("encoders.image.name", None), ("encoders.image.shape", [3, 0, 0]), ("encoders.image.shape", [7, 24, 24]),
+    ("encoders.image.surprise", 1), ("encoders.image.init", "/etc/passwd"), ("encoders.image.init", 5),
+    ("encoders.image.pretrained", "yes please"),
+    ("form.size", -1), ("form.size", "large"), ("settings.batch", 0), ("settings.batch", 10**12), ("settings.accumulate", 0),
     ("settings.log_every", 0), ("settings.keep", -1), ("settings.seed", "x"), ("settings.precision", "fp7"),
     ("settings.steps", float("inf")), ("settings.steps", -1), ("settings.checkpoint_minutes", float("nan")),
     ("device", "cuda:99; rm"), ("cache", "perhaps"), ("evaluate", "knn"), ("evaluate", ["os"]), ("report", "yes"),
@@ -94,7 +96,7 @@ def test_a_broken_settings_file_is_refused(run, text):
 
 def test_init_weights_are_never_unpickled(run, tmp_path):
     torch.save({"state_dict": Evil(tmp_path / "executed")}, tmp_path / "weights.pt")
-    changed(run, "encoder.init", str(tmp_path / "weights.pt"))
+    changed(run, "encoders.image.init", str(tmp_path / "weights.pt"))
     with pytest.raises(UserError):
         nl.resume(run, quiet=True)
     assert not (tmp_path / "executed").exists()

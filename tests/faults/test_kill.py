@@ -25,16 +25,21 @@ def images(tmp_path_factory):
     return path
 
 
-def train(name, images, folder):
+def train(name, images, folder, epochs=3, checkpoint_minutes=0.0):
+    """Train small; ends like the command does when it is told to stop."""
     import nolabel as nl
+    from nolabel.engine import Interrupted
 
     torch.set_num_threads(1)
     names = set(methods.load(name).__dataclass_fields__)
     narrow = {k: v for k, v in NARROW.items() if k in names}
-    nl.train(
-        name, images, epochs=3, batch=32, log_every=1, checkpoint_minutes=0.0, processes=1, evaluate=(), report=False,
-        quiet=True, dir=folder, precision="fp32", **narrow,
-    )  # fmt: skip
+    try:
+        nl.train(
+            name, images, epochs=epochs, batch=32, log_every=1, checkpoint_minutes=checkpoint_minutes, processes=1,
+            evaluate=(), report=False, quiet=True, dir=folder, precision="fp32", **narrow,
+        )  # fmt: skip
+    except Interrupted as stop:
+        raise SystemExit(stop.code) from None
 
 
 def resume(folder):
@@ -44,32 +49,114 @@ def resume(folder):
     nl.resume(folder, quiet=True)
 
 
-def run(target, *args, kill_after=None, watch=None):
-    """Run in a process of its own; with `kill_after`, kill it at a moment after so many log lines."""
+def run(target, *args, moment=None):
+    """Run in a process of its own; with `moment`, kill it once that function says so. Returns its exit code."""
     process = FORK.Process(target=target, args=args)
     process.start()
-    if kill_after is not None:
-        limit = time.monotonic() + 120
-        while process.is_alive() and time.monotonic() < limit:
-            if watch.exists() and len(watch.read_bytes().splitlines()) >= kill_after:
-                time.sleep(random.Random(kill_after).random() * 0.05)
-                os.kill(process.pid, signal.SIGKILL)
-                break
-            time.sleep(0.002)
+    limit = time.monotonic() + 120
+    while moment is not None and process.is_alive() and time.monotonic() < limit:
+        if moment():
+            os.kill(process.pid, signal.SIGKILL)
+            break
+        time.sleep(0.001)
     process.join(180)
     return process.exitcode
 
 
-@pytest.mark.parametrize("name", methods.names())
-def test_killed_and_resumed_is_bitwise_the_same(name, images, tmp_path):
-    assert run(train, name, images, tmp_path / "whole") == 0
+def after_lines(folder, count, delay=0.0):
+    """A moment: some time after so many lines of the log."""
+
+    def here():
+        path = folder / "metrics.jsonl"
+        if not path.exists() or len(path.read_bytes().splitlines()) < count:
+            return False
+        time.sleep(delay)
+        return True
+
+    return here
+
+
+def same_end(whole, cut):
+    """Whether two runs kept bitwise the same encoder."""
+    a, b = (load_file(folder / "encoder.safetensors") for folder in (whole, cut))
+    return a.keys() == b.keys() and all(torch.equal(a[k], b[k]) for k in a)
+
+
+def test_killed_and_resumed_is_bitwise_the_same(killed, images, tmp_path):
+    assert run(train, killed, images, tmp_path / "whole") == 0
     cut = tmp_path / "cut"
-    at = random.Random(name).sample(range(1, 13), 3)
-    assert run(train, name, images, cut, kill_after=min(at), watch=cut / "metrics.jsonl") == -signal.SIGKILL
-    for moment in sorted(at)[1:]:
-        assert run(resume, cut, kill_after=moment, watch=cut / "metrics.jsonl") == -signal.SIGKILL
+    rng = random.Random(killed)
+    at = sorted(rng.sample(range(1, 13), 3))
+    for target, args, count in ((train, (killed, images, cut), at[0]), *((resume, (cut,), n) for n in at[1:])):
+        assert run(target, *args, moment=after_lines(cut, count, 0.05 * rng.random())) == -signal.SIGKILL
     assert not (cut / "encoder.safetensors").exists()
     assert run(resume, cut) == 0
-    whole, again = load_file(tmp_path / "whole/encoder.safetensors"), load_file(cut / "encoder.safetensors")
-    assert whole.keys() == again.keys()
-    assert all(torch.equal(whole[k], again[k]) for k in whole)
+    assert same_end(tmp_path / "whole", cut)
+
+
+def dawdling(target, *args):
+    """Run with an epoch hook and writes of checkpoints that take long enough to be killed in."""
+    from nolabel.engine import checkpoint
+
+    kind, write = methods.load("simclr"), checkpoint._Digesting.write
+    hook_at = args[-1].parent / "hook"
+
+    def begin_epoch(self, t, data):
+        hook_at.touch()
+        time.sleep(0.05)
+        hook_at.unlink()
+
+    def slow_write(self, data):
+        time.sleep(0.0003)
+        return write(self, data)
+
+    kind.begin_epoch, checkpoint._Digesting.write = begin_epoch, slow_write
+    target(*args)
+
+
+def long_train(images, folder):
+    train("simclr", images, folder, epochs=16)
+
+
+@pytest.mark.slow
+def test_twenty_kills_at_all_kinds_of_moments(images, tmp_path):
+    """In a step, in an epoch hook, while a checkpoint is written, at any time at all."""
+    whole, cut = tmp_path / "whole" / "run", tmp_path / "cut" / "run"
+    for folder in (whole, cut):
+        folder.parent.mkdir()
+    assert run(dawdling, long_train, images, whole) == 0
+    rng = random.Random(0)
+    killed = []
+    while len(killed) < 20:
+        began = time.monotonic()
+        path = cut / "metrics.jsonl"
+        done, wait = len(path.read_bytes().splitlines()) if path.exists() else 0, 3 * rng.random()
+        further = after_lines(cut, done + rng.randint(1, 4), 0.03 * rng.random())
+        kind, moment = [
+            ("step", further),
+            ("hook", lambda further=further: further() and (cut.parent / "hook").exists()),
+            ("write", lambda further=further: further() and any((cut / "checkpoints").glob(".*.tmp"))),
+            ("any", lambda began=began, wait=wait: time.monotonic() > began + wait and (cut / "run.json").exists()),
+        ][len(killed) % 4]
+        (cut.parent / "hook").unlink(missing_ok=True)
+        target = (long_train, images, cut) if not (cut / "run.json").exists() else (resume, cut)
+        assert run(dawdling, *target, moment=moment) == -signal.SIGKILL, f"it ended before kill {len(killed)}, {kind}"
+        killed.append(kind)
+    assert run(dawdling, resume, cut) == 0
+    assert same_end(whole, cut)
+
+
+def test_sigterm_writes_a_checkpoint_and_the_end_is_bitwise_the_same(images, tmp_path):
+    assert run(train, "simclr", images, tmp_path / "whole") == 0
+    cut = tmp_path / "cut"
+    process = FORK.Process(target=train, args=("simclr", images, cut), kwargs={"checkpoint_minutes": 60.0})
+    process.start()
+    while not after_lines(cut, 2)() and process.is_alive():
+        time.sleep(0.001)
+    process.terminate()
+    process.join(60)
+    assert process.exitcode == 143
+    (written,) = (cut / "checkpoints").glob("step-*.pt")
+    assert int(written.name[8:17]) >= 2 and not (cut / "encoder.safetensors").exists()
+    assert run(resume, cut) == 0
+    assert same_end(tmp_path / "whole", cut)

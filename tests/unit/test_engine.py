@@ -12,6 +12,7 @@ from torch import nn
 from nolabel.core import DataInfo, Method, Optim, UserError
 from nolabel.core.random import fold, generator
 from nolabel.engine import Checkpoints, Interrupted, NonFinite, Observer, Run, Settings
+from tests.support import Feed
 
 SGD = Optim("sgd", lr=0.1, momentum=0.0, weight_decay=0.0, scaled=False, warmup_epochs=0)
 
@@ -28,20 +29,6 @@ class Rows:
         order = torch.randperm(len(self.x), generator=generator(fold(seed, epoch)))
         rows = order[k * self.batch :][: self.batch]
         return {"x": self.x[rows], "index": rows}
-
-
-class Feed:
-    waited = 0.0
-
-    def __init__(self, source, seed, start):
-        self.source, self.seed, self.step = source, seed, start
-
-    def __next__(self):
-        self.step += 1
-        return self.source.at(self.seed, self.step - 1)
-
-    def close(self):
-        pass
 
 
 @dataclass(frozen=True)
@@ -176,6 +163,59 @@ def run_bias(painter, x, c0, p0, critic):
     return painter.bias.detach() - 0.1 * critic.weight.detach()[0]
 
 
+class Draws(Method):
+    """Keeps what its views and its forward drew."""
+
+    views: AsIs = AsIs(noise=1.0)
+    optim: Optim = SGD
+
+    def build(self, data):
+        self.encoder = nn.Linear(6, 6)
+        self.drawn = []
+
+    def forward(self, views, t):
+        self.drawn.append((views["x"].mean(), torch.rand(())))
+        return self.encoder(views["x"]).square().mean(), {}
+
+
+def draws_of(rank, monkeypatch):
+    monkeypatch.setattr("nolabel.engine.run.rank", lambda: rank)
+    source = Rows()
+    source.x = torch.zeros_like(source.x)  # so that only the noise is seen
+    run = make(Draws, source, steps=4)
+    run.train()
+    return [float(x) for pair in run.method.drawn for x in pair]
+
+
+def test_draws_differ_by_step_and_rank_and_repeat(monkeypatch):
+    first, second = draws_of(0, monkeypatch), draws_of(1, monkeypatch)
+    assert len(set(first + second)) == 16
+    assert draws_of(0, monkeypatch) == first
+
+
+@pytest.mark.parametrize(("changes", "norms"), [({"clip": 0.5}, None), ({"clip_each": 0.5}, 0.5), ({}, None)])
+def test_clip_limits_the_step(changes, norms):
+    import dataclasses
+
+    run = make(Line, steps=1)
+    run.method.optim = dataclasses.replace(SGD, **changes)
+    run.method.views = AsIs()
+    run.method.encoder[1].p = 0.0
+    with torch.no_grad():
+        run.method.encoder[0].weight.mul_(100)
+    run._prepare()
+    before = weights(run)
+    run.train()
+    moved = [(a - b) / 0.1 for a, b in zip(weights(run), before)]
+    whole = torch.stack([m.norm() for m in moved])
+    if norms:
+        assert torch.allclose(whole, torch.full_like(whole, norms), rtol=1e-4)
+    elif changes:
+        assert whole.norm().item() == pytest.approx(0.5, rel=1e-4)
+    else:
+        assert whole.norm() > 5, "without clipping the step is much longer"
+
+
 def test_accumulation_equals_one_large_batch():
     class Plain(Rows):
         pass
@@ -183,6 +223,8 @@ def test_accumulation_equals_one_large_batch():
     one = make(Line, Plain(batch=16), steps=4, batch=16)
     two = make(Line, Plain(batch=8), steps=4, batch=16, accumulate=2)
     for run in (one, two):
+        run.method.optim = SGD  # AdamW would not mind gradients that are summed instead of averaged
+        run._prepare()
         run.method.views = AsIs()
         run.method.eval()
         run.method.encoder[1].p = 0.0
@@ -296,3 +338,24 @@ def test_minutes_end_the_schedule_with_the_time():
 def test_a_length_is_needed():
     with pytest.raises(UserError, match="--epochs"):
         make(Line, steps=None)
+
+
+@pytest.mark.parametrize(
+    ("logged", "shrink", "rings"), [(0.9, False, 0), (0.1, False, 1), (0.9, True, 1), (None, False, 0)]
+)
+def test_the_alarm_rings_once_for_collapsed_embeddings_or_features(logged, shrink, rings):
+    from nolabel.engine.monitor import Monitor
+
+    class Tell(Observer):
+        """Puts in what a method would have logged, and collapses the encoder."""
+
+        def on_log(self, run, record):
+            record |= {"std": logged} if logged is not None else {}
+            if shrink:
+                run.method.encoder[0].weight.data.zero_()
+
+    told = []
+    run = make(Line, steps=12, observers=[])
+    run.observers = [Tell(), Monitor(run.source.x, tell=told.append)]
+    run.train()
+    assert len(told) == rings and all("collapse alarm at step 4" in line for line in told)

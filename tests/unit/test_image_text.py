@@ -5,8 +5,10 @@ import math
 import pytest
 import torch
 
+from nolabel import encoders
 from nolabel.core import Clock
-from nolabel.core.random import generator
+from nolabel.core.random import generator, seed_all
+from nolabel.core.types import PAD
 from nolabel.losses import siglip as module
 from nolabel.losses.siglip import siglip
 from nolabel.views.pairs import Captioned
@@ -33,7 +35,7 @@ def naive_siglip(a, b, scale, bias):
 @pytest.mark.parametrize("n", [1, 7])
 def test_siglip_is_the_loop(scale, bias, n):
     a, b = pair(n)
-    assert float(siglip(a, b, scale, bias)) == pytest.approx(naive_siglip(a, b, scale, bias), abs=1e-9)
+    assert siglip(a, b, scale, bias).item() == pytest.approx(naive_siglip(a, b, scale, bias), abs=1e-9)
     assert torch.allclose(siglip(a, b, scale, bias), siglip(b, a, scale, bias))
 
 
@@ -92,3 +94,59 @@ def test_both_towers_are_kept_in_one_space(name):
     shapes = {k: tuple(kept[k](plain[k]).shape) for k in kept}
     assert shapes == {"image": (16, method.out), "text": (16, method.out)}
     assert kept["image"].dim == kept["text"].dim == method.out
+
+
+# ---- M3AE ------------------------------------------------------------------------------------------------------------
+def test_invisible_tokens_change_nothing():
+    torch.manual_seed(0)
+    encoder = encoders.make("tiny_tokens", (3, 32, 32)).eval()
+    tokens, visible = torch.randn(2, 10, 96, generator=generator(0)), torch.ones(2, 10, dtype=torch.bool)
+    assert torch.allclose(encoder.encode(tokens), encoder.encode(tokens, visible), atol=1e-5)
+    visible[:, 7:] = False
+    other = tokens.clone()
+    other[:, 7:] = 100.0
+    a, b = encoder.encode(tokens, visible), encoder.encode(other, visible)
+    assert torch.allclose(a[:, :8], b[:, :8], atol=1e-5)
+    assert torch.allclose(a[:, :8], encoder.encode(tokens[:, :7]), atol=1e-5)
+
+
+def padded(noise, real=9):
+    batch = noise.at(0, 0)
+    batch["text"][:, real:] = PAD
+    return batch
+
+
+def m3ae_loss(method, views, seed=5):
+    seed_all(seed)
+    loss, logs = method(views, Clock(0, 6, 4))
+    return float(loss.detach()), {k: float(v) for k, v in logs.items()}
+
+
+def test_pads_are_neither_seen_nor_predicted():
+    method = build("m3ae").eval()
+    views = method.views(padded(Noise.of(method)), generator(0))
+    before = m3ae_loss(method, views)
+    with torch.no_grad():
+        method.words.weight[PAD] += 50.0
+        method.to_word.bias[PAD] -= 50.0  # scored as a word that is never right, it changes only the normaliser
+    after = m3ae_loss(method, views)
+    assert after[1]["image_loss"] == pytest.approx(before[1]["image_loss"], rel=1e-5)
+    assert after[1]["text_loss"] == pytest.approx(before[1]["text_loss"], abs=0.2)
+
+
+def test_captions_count_alike_and_uniform_guesses_cost_the_log_of_the_vocabulary():
+    method = build("m3ae").eval()
+    views = method.views(padded(Noise.of(method)), generator(0))
+    with torch.no_grad():
+        method.to_word.weight.zero_()
+        method.to_word.bias.zero_()
+    assert m3ae_loss(method, views)[1]["text_loss"] == pytest.approx(math.log(60), rel=1e-5)
+
+
+def test_words_reach_the_image_and_the_image_reaches_words():
+    method = build("m3ae").eval()
+    views = method.views(Noise.of(method).at(0, 0), generator(0))
+    one = m3ae_loss(method, views)[1]
+    text = m3ae_loss(method, {**views, "text": views["text"].flip(0)})[1]
+    image = m3ae_loss(method, {**views, "image": views["image"] + 1.0})[1]
+    assert text["image_loss"] != one["image_loss"] and image["text_loss"] != one["text_loss"]

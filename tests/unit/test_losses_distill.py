@@ -81,6 +81,13 @@ def test_negative_cosine_and_its_stop() -> None:
     assert z.grad is None and p.grad is not None
 
 
+@pytest.mark.parametrize("loss", [cross_entropy_soft, kl, lambda x, t: distill([x, x], [t, t])])
+def test_the_teachers_side_gets_no_gradient(loss) -> None:
+    student, teacher = draw(4, 6).requires_grad_(), draw(4, 6).softmax(-1).requires_grad_()
+    loss(student, teacher).backward()
+    assert student.grad is not None and teacher.grad is None
+
+
 def test_kl_is_the_formula_and_keeps_the_gradient() -> None:
     s, t = draw(4, 6).requires_grad_(), draw(5, 6)[:4]
     expected = 0.0

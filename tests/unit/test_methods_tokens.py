@@ -118,6 +118,14 @@ def test_beit_uniform_logits_cost_log_k_and_only_hidden_places_count():
     assert 0 < logs["code_entropy"] <= math.log(method.codes)
 
 
+def test_beit_shows_what_its_codes_say():
+    method = build("beit")
+    seed_all(5)
+    rows = method.show(views_of(method), START)
+    assert list(rows) == ["input", "codes", "guessed"]
+    assert all(x.shape == (4, 3, 32, 32) for x in rows.values())
+
+
 def test_codes_follow_their_patches():
     method = build("beit")
     method.tokenizer.read[0].conv.weight.data.zero_()  # without a look at the neighbours
@@ -427,7 +435,7 @@ def test_um_mae_sees_neither_what_is_sampled_out_nor_what_is_hidden_again(monkey
         real = getattr(module, name)
         monkeypatch.setattr(module, name, lambda *a, real=real, **k: (seen.append(real(*a, **k)), seen[-1])[1])
     heard = []
-    method.encoder.net.norm.register_forward_hook(lambda *given: heard.append(given[2]))
+    method.encoder.norm.register_forward_hook(lambda *given: heard.append(given[2]))
     loss_of(method, {"x": x})
     (keep, _), (again_keep, again) = seen
     assert keep.shape == (4, 16) and again.shape == (4, 4)
@@ -497,7 +505,7 @@ def test_kd_says_what_it_lacks():
 # ---- what is kept
 
 
-@pytest.mark.parametrize("name", ["ijepa", "data2vec"])
+@pytest.mark.parametrize("name", ["ijepa", "data2vec", "simmim", "beit"])
 def test_the_mean_over_patches_is_kept_in_the_file(name, tmp_path):
     method = build(name)
     x = views_of(method)["x"]

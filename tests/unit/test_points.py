@@ -4,12 +4,14 @@ import pytest
 import torch
 
 from nolabel import encoders
-from nolabel.core import UserError
+from nolabel.core import Clock, UserError
 from nolabel.core.random import generator
 from nolabel.losses.contrastive import info_nce_batch
 from nolabel.losses.points import chamfer
 from nolabel.networks.points import farthest, highest, nearest, pick
+from nolabel.networks.voxels import voxelise
 from nolabel.views.points import OneCloud, TwoClouds, rotations
+from tests.support import Noise, build
 
 
 def clouds(count=3, points=64, seed=0):
@@ -209,3 +211,58 @@ def test_orthonormal_matches_have_a_closed_form():
     value = torch.tensor(1 / 0.4, dtype=torch.double)
     assert float(loss) == pytest.approx(float((value.exp() + 5).log() - value), abs=1e-9)
     assert float(accuracy) == 1.0
+
+
+# ---- DepthContrast ---------------------------------------------------------------------------------------------------
+def test_voxels_are_the_occupied_cells():
+    x = clouds(2, 50)
+    cells = voxelise(x, 8)
+    for b in range(2):
+        reach = x[b].abs().max()
+        expected = {tuple(min(7, int((v / reach + 1) * 4)) for v in p) for p in x[b]}
+        assert {tuple(c) for c in cells[b, 0].nonzero().tolist()} == expected
+    assert cells.unique().tolist() == [0.0, 1.0]
+
+
+def naive_info_nce(q, k, queue, tau):
+    """-mean log of the share of the key among key and queue, in floats."""
+    total = 0.0
+    q, k = (torch.nn.functional.normalize(v.double()) for v in (q, k))
+    for i in range(len(q)):
+        own = torch.exp(q[i] @ k[i] / tau)
+        total -= torch.log(own / (own + sum(torch.exp(q[i] @ n / tau) for n in queue.double())))
+    return float(total) / len(q)
+
+
+def test_depth_contrast_is_half_of_four_terms_and_queues_stay_apart():
+    method = build("depth_contrast", queue=20)
+    noise = Noise.of(method)
+    views = method.views(noise.at(0, 0), generator(0))
+    with torch.no_grad():
+        for p in method.online.parameters():  # else both averages equal their nets
+            p.add_(0.1 * torch.randn(p.shape, generator=generator(p.numel())))
+        q = {k: net(views["a"]) for k, net in method.online.items()}
+        k = {k: net(views["b"]) for k, net in method.average.items()}
+    queues = {name: queue.rows.clone() for name, queue in method.queues.items()}
+    loss, _ = method(views, Clock(0, 6, 4))
+    terms = [naive_info_nce(q[f], k[g], queues[g], method.temperature) for f in q for g in k]
+    assert loss.item() == pytest.approx(sum(terms) / 2, rel=1e-4)
+    for name in k:
+        assert torch.allclose(method.queues[name].ordered()[-16:], torch.nn.functional.normalize(k[name]), atol=1e-6)
+    loss.backward()
+    assert all(p.grad is None for net in method.average.values() for p in net.parameters())
+
+
+def test_point_mae_predicts_hidden_groups_only(monkeypatch):
+    """With groups 0 to 5 kept, what the loss compares are the members of the other ten, about their centres."""
+    from nolabel.methods.points import point_mae as module
+
+    method = build("point_mae")
+    views = method.views(Noise.of(method).at(0, 0), generator(0))
+    places = torch.arange(16).expand(16, 16)
+    monkeypatch.setattr(module, "random_mask", lambda *a, **k: (places[:, :6], places[:, 6:]))
+    seen = {}
+    monkeypatch.setattr(module, "chamfer", lambda guess, true: seen.update(guess=guess, true=true) or guess.sum() * 0)
+    method(views, Clock(0, 6, 4))
+    assert torch.equal(seen["true"].unflatten(0, (16, 10)), method.encoder.group(views["x"])[1][:, 6:])
+    assert seen["guess"].shape == (160, 16, 3)

@@ -6,12 +6,13 @@ import pytest
 import torch
 
 from nolabel import encoders, methods
-from nolabel.core import UserError
+from nolabel.core import Clock, UserError
 from nolabel.core.random import generator
 from nolabel.core.types import END, MASK, PAD, START, UNKNOWN
 from nolabel.losses.words import word_cross_entropy
-from nolabel.views.masks import mask_words, take
+from nolabel.views.masks import mask_texts, mask_words, take
 from nolabel.views.text import OneText, Passages
+from tests.support import Noise, build
 
 
 def rows(*lengths, width=12):
@@ -100,6 +101,18 @@ def test_short_and_empty_texts():
     assert hide[0, 0] == 1 and torch.equal(shown[1], text[1])
 
 
+@pytest.mark.parametrize("ratio", [0.5, 0.75])
+def test_hidden_texts_hide_a_share_of_their_own_tokens(ratio):
+    text = rows(*range(2, 13)).repeat(50, 1)
+    keep, seen, hide, real = mask_texts(text, ratio, generator(0))
+    assert keep.shape[1] + hide.shape[1] == 12
+    for row, k, s, h, r in zip(text, keep, seen, hide, real):
+        tokens = (row != PAD).nonzero()[:, 0].tolist()
+        kept, hidden = k[s].tolist(), h[r].tolist()
+        assert sorted(kept + hidden) == tokens and len(hidden) == round(ratio * len(tokens))
+    assert len({tuple(sorted(h[r].tolist())) for h, r in zip(hide[10::11], real[10::11])}) > 1
+
+
 # ---- loss ------------------------------------------------------------------------------------------------------------
 def naive_words(h, words, target, counts, bias):
     losses, right = [], []
@@ -125,6 +138,15 @@ def test_word_cross_entropy_is_the_loop_and_its_gradient_is_torchs():
     for a, b in zip(own, torchs):
         assert torch.allclose(a, b, atol=1e-9)
     assert not own[0][~counts].any()
+
+
+def test_weights_make_a_weighted_mean():
+    rng = generator(0)
+    h, words = torch.randn(6, 4, generator=rng), torch.randn(9, 4, generator=rng)
+    target, weight = torch.arange(6), torch.tensor([0.5, 0.5, 0.0, 1.0, 0.25, 0.75])
+    each = torch.nn.functional.cross_entropy(h @ words.T, target, reduction="none")
+    loss, _ = word_cross_entropy(h, words, target, weight)
+    assert loss.item() == pytest.approx(float((each * weight).sum() / weight.sum()), rel=1e-5)
 
 
 def test_equal_scores_cost_the_log_of_the_vocabulary():
@@ -182,3 +204,67 @@ def test_errors():
         encoders.make("tiny_text", (12,))
     with pytest.raises(UserError, match="tiny_causal_text"):
         methods.load("next_token")().build(None, net())
+
+
+# ---- methods ---------------------------------------------------------------------------------------------------------
+def test_predictions_of_words_do_not_look_ahead():
+    """The gradient of the loss at one place reaches no later word, and the targets are the next words."""
+    method = build("next_token").eval()
+    text = torch.randint(5, 60, (2, 24), generator=generator(0))
+    with torch.no_grad():
+        scores = method.encoder.encode(text[:, :-1]) @ method.encoder.words.weight.T
+    expected = torch.nn.functional.cross_entropy(scores.flatten(0, 1), text[:, 1:].flatten())
+    assert method({"text": text}, Clock(0, 6, 4))[0].item() == pytest.approx(expected.item(), rel=1e-5)
+    embedded = method.encoder.embed(text).detach().requires_grad_()
+    method.encoder.embed = lambda ids: embedded[:, : ids.shape[1]]
+    (grad,) = torch.autograd.grad(method.encoder.encode(text)[:, 9, 0].sum(), embedded)
+    assert grad[:, :10].abs().sum() > 0 and not grad[:, 10:].any()
+
+
+def test_skip_thought_decoders_see_their_own_words_only():
+    method = build("skip_thought").eval()
+    t, text = Clock(0, 6, 4), torch.randint(5, 60, (4, 3, 8), generator=generator(0))
+
+    def losses(text):
+        h = method.encoder(text[:, 1])
+        return [method.decode(d, h, text[:, k])[0].item() for d, k in ((method.before, 0), (method.after, 2))]
+
+    other = text.clone()
+    other[:, 2] = text[:, 2].flip(0)
+    a, b = losses(text), losses(other)
+    assert a[0] == b[0] and a[1] != b[1]
+    assert method({"text": text}, t)[0].item() == pytest.approx(sum(a), rel=1e-5)
+    # a decoder is told the words so far: the last word of a passage is an input of nothing
+    last = text.clone()
+    last[:, 2, -1] = 7
+    h = method.encoder(text[:, 1])
+    words = torch.cat((torch.full((4, 1), START), text[:, 2, :-1]), 1)
+    d, _ = method.after(torch.cat((method.words(words), h[:, None].expand(-1, 8, -1)), -1))
+    expected = torch.nn.functional.cross_entropy(method.scores(d).flatten(0, 1), last[:, 2].flatten())
+    assert losses(last)[1] == pytest.approx(expected.item(), rel=1e-5)
+
+
+def test_cpc_of_text_is_the_loop():
+    method = build("cpc_text").eval()
+    text = Passages(count=4, length=6)({"text": torch.randint(5, 60, (3, 24), generator=generator(0))}, generator(0))
+    loss, logs = method(text, Clock(0, 6, 4))
+    with torch.no_grad():
+        z = torch.stack([method.encoder(row) for row in text["text"]]).double()
+        c = method.context(z.float())[0].double()
+        weights = [guess.weight.double() for guess in method.guess]
+    terms = []
+    for k, w in enumerate(weights, 1):
+        each = []
+        for b in range(3):
+            for s in range(4 - k):
+                scores = [float(z[i, j] @ w @ c[b, s]) for i in range(3) for j in range(4)]
+                each.append(math.log(sum(map(math.exp, scores))) - scores[4 * b + s + k])
+        terms.append(sum(each) / len(each))
+    assert loss.item() == pytest.approx(sum(terms) / 2, rel=1e-5)
+    assert sorted(logs) == ["accuracy_1", "accuracy_2"]
+    with pytest.raises(UserError, match="raise views"):
+        methods.load("cpc_text")(views=Passages(count=3)).build(None, net())
+
+
+def test_noise_has_words_only():
+    assert (Noise(reads=("text",)).stored["text"] > UNKNOWN).all()

@@ -43,7 +43,10 @@ class Method(nn.Module):
         raise NotImplementedError
 
     def forward(self, views: Batch, t: Clock) -> tuple[Tensor, Logs]:
-        """The loss of one batch of views (0-d, mean over the samples of this rank) and named things to log."""
+        """The loss of one batch of views (0-d, mean over the samples of this rank) and named things to log.
+
+        Who compares embeddings logs their `std`, 1 where healthy and 0 where collapsed: the collapse alarm watches it.
+        """
         raise NotImplementedError
 
     def groups(self, t: Clock) -> dict[str, Iterable[nn.Parameter]]:

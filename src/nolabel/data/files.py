@@ -78,15 +78,23 @@ def walk(root: Path) -> Walk:
             suffix = os.path.splitext(name)[1].lower()
             if entry.is_dir(follow_symlinks=False):
                 folders.append(prefix + name)
-            elif suffix in KIND and not (entry.is_symlink() and entry.is_dir()):
+            elif suffix in KIND and not _leads_to_folder(entry):
                 found.files.setdefault(KIND[suffix], []).append(prefix + name)
-            elif entry.is_symlink() and entry.is_dir():
+            elif _leads_to_folder(entry):
                 links.append(prefix + name)  # after all real folders, so that these keep their own names
             else:
                 found.others[suffix or "without suffix"] += 1
     for paths in found.files.values():
         paths.sort()
     return found
+
+
+def _leads_to_folder(entry: os.DirEntry[str]) -> bool:
+    """Whether it is a link to a folder; one that leads in a circle is not, and is told as a file that cannot be read."""
+    try:
+        return entry.is_symlink() and entry.is_dir()
+    except OSError:
+        return False
 
 
 def expand(pattern: str) -> list[Path]:

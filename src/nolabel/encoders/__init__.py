@@ -8,6 +8,7 @@ from torch import nn
 from nolabel.core import UserError
 from nolabel.encoders import audio, points, text, video
 from nolabel.encoders.image import ConvEncoder, image_encoder
+from nolabel.encoders.pyramid import TinyPyramid
 from nolabel.encoders.tiny import TinyConv, tiny_tokens
 from nolabel.encoders.vit import ViTEncoder
 from nolabel.encoders.weights import calibrate_batchnorm, load_weights, timm_state_dict
@@ -15,6 +16,7 @@ from nolabel.encoders.weights import calibrate_batchnorm, load_weights, timm_sta
 __all__ = [
     "ConvEncoder",
     "TinyConv",
+    "TinyPyramid",
     "ViTEncoder",
     "calibrate_batchnorm",
     "image_encoder",

@@ -56,9 +56,12 @@ def encoder_file(folder: Path, modality: str) -> Path:
 def read_card(path: Path) -> dict[str, Any]:
     """The JSON card beside an encoder's weights."""
     try:
-        return json.loads(path.with_suffix(".json").read_text())  # type: ignore[no-any-return]
+        card = json.loads(path.with_suffix(".json").read_text())
     except (OSError, ValueError) as error:
         raise _no_encoder(path, error) from error
+    if not isinstance(card, dict) or not {"name", "modality"} & set(card):
+        raise UserError(f"{path.with_suffix('.json')} does not describe the encoder in {path.name}")
+    return card
 
 
 def load_encoder(path: Path) -> nn.Module:

@@ -5,6 +5,7 @@ Shapes: B batch, C channels, S side of the image in pixels, D features.
 
 import difflib
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -16,13 +17,20 @@ from torch import Tensor, nn
 
 from nolabel.core import UserError
 from nolabel.encoders.dense import Dense
+from nolabel.encoders.pyramid import TinyPyramid
 from nolabel.encoders.tiny import TinyConv, tiny_tokens
 from nolabel.encoders.vit import ViTEncoder
 from nolabel.encoders.weights import load_weights, timm_state_dict
 
 __all__ = ["ConvEncoder", "image_encoder", "timm_state_dict"]
 
-OURS: dict[str, Callable[..., nn.Module]] = {"tiny": TinyConv, "tiny_tokens": tiny_tokens, "dense": Dense}
+OURS: dict[str, Callable[..., nn.Module]] = {
+    "tiny": TinyConv,
+    "tiny_fine": partial(TinyConv, widths=(32, 64, 64), strides=(2, 1, 1)),  # its map has half the side: for trackers
+    "tiny_tokens": tiny_tokens,
+    "tiny_pyramid": TinyPyramid,
+    "dense": Dense,
+}
 
 Pool = Literal["cls", "mean"]
 Stem = Literal["auto", "imagenet", "small"]
@@ -71,7 +79,8 @@ def image_encoder(
 ) -> nn.Module:
     """The encoder `name` for images (B, channels, size, size) -> (B, encoder.dim), initialised at random.
 
-    name        tiny, tiny_tokens, dense or a network of timm; a ViT comes as a `ViTEncoder`, which is a TokenEncoder
+    name        tiny, tiny_fine, tiny_tokens, tiny_pyramid, dense or a network of timm; a ViT is a `ViTEncoder`, a
+                TokenEncoder
     pretrained  load timm's weights, from its cache or the network
     init        a file of weights to start from, safetensors or torch state dict; see `load_weights`
     patch       side of a ViT's patches in px; by default its own, and size / 8 for images of up to 64 px

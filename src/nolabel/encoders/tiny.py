@@ -17,13 +17,13 @@ from nolabel.networks.transformer import sincos_positions, xavier
 class Residual(nn.Module):
     """Two 3x3 convolutions and a shortcut, norms before convolutions (He et al., ECCV 2016); halves the side."""
 
-    def __init__(self, width_in: int, width: int):
+    def __init__(self, width_in: int, width: int, stride: int = 2):
         super().__init__()
         self.norm1 = nn.BatchNorm2d(width_in)
-        self.conv1 = nn.Conv2d(width_in, width, 3, 2, 1, bias=False)
+        self.conv1 = nn.Conv2d(width_in, width, 3, stride, 1, bias=False)
         self.norm2 = nn.BatchNorm2d(width)
         self.conv2 = nn.Conv2d(width, width, 3, 1, 1, bias=False)
-        self.shortcut = nn.Conv2d(width_in, width, 1, 2, bias=False)
+        self.shortcut = nn.Conv2d(width_in, width, 1, stride, bias=False)
 
     def forward(self, x: Tensor) -> Tensor:
         h = F.relu(self.norm1(x), inplace=True)
@@ -39,14 +39,21 @@ class TinyConv(nn.Module):
     a quarter of the time; a last stage of 192 instead of 128 channels costs less than the better features are worth.
     """
 
-    def __init__(self, size: int = 32, channels: int = 3, stem: int = 16, widths: tuple[int, ...] = (32, 64, 192)):
+    def __init__(
+        self,
+        size: int = 32,
+        channels: int = 3,
+        stem: int = 16,
+        widths: tuple[int, ...] = (32, 64, 192),
+        strides: tuple[int, ...] = (2, 2, 2),
+    ):
         super().__init__()
         if size < 16:
             raise UserError(f"the encoder tiny needs images of at least 16 px, not {size}")
         self.size, self.channels, self.dim = size, channels, widths[-1]
         self.map_dims = widths
         self.stem = nn.Conv2d(channels, stem, 3, 1, 1, bias=False)
-        self.stages = nn.Sequential(*(Residual(a, b) for a, b in pairwise((stem, *widths))))
+        self.stages = nn.Sequential(*(Residual(a, b, by) for (a, b), by in zip(pairwise((stem, *widths)), strides)))
         self.norm = nn.BatchNorm2d(self.dim)
         for module in self.modules():
             if isinstance(module, nn.Conv2d):

@@ -63,6 +63,7 @@ class TinyVideo(nn.Module):
         if min(shape[2:]) < 16:
             raise UserError(f"the encoder tiny_video needs frames of at least 16 px, not {min(shape[2:])}")
         self.channels, self.size, self.dim = shape[0], shape[2], widths[-1]
+        self.map_dims = (self.dim,)
         self.stem = nn.Conv2d(shape[0], stem, 3, 2, 1, bias=False)
         self.stages = nn.ModuleList(
             SpaceTime(a, b, 1 if i == 0 else 2) for i, (a, b) in enumerate(pairwise((stem, *widths)))
@@ -72,17 +73,18 @@ class TinyVideo(nn.Module):
             if isinstance(module, nn.Conv2d):
                 nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
 
-    def maps(self, x: Tensor) -> Tensor:
-        """Features before the mean: (B, C, T, S, S) -> (B, D, T / 4, S / 16, S / 16), rounded up."""
+    def maps(self, x: Tensor) -> tuple[Tensor, list[Tensor]]:
+        """Features (B, D) and what they are the mean of, (B, D, T / 4, S / 16, S / 16), sizes rounded up."""
         frames = x.shape[2]
         y = self.stem(x.transpose(1, 2).flatten(0, 1))
         for stage in self.stages:
             y = stage(y, frames)
             frames = -(-frames // stage.stride)  # type: ignore
-        return F.relu(self.norm(y), inplace=True).unflatten(0, (len(x), frames)).transpose(1, 2)
+        y = F.relu(self.norm(y), inplace=True).unflatten(0, (len(x), frames)).transpose(1, 2)
+        return y.mean((2, 3, 4)), [y]
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.maps(x).mean((2, 3, 4))
+        return self.maps(x)[0]
 
 
 class PerFrame(nn.Module):

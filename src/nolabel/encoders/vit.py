@@ -8,12 +8,13 @@ import math
 from typing import Any, Literal
 
 import torch
+import torch.nn.functional as F
 from timm.layers import Attention, resample_abs_pos_embed
 from timm.models import checkpoint_seq
 from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 
-from nolabel.networks.transformer import attention_weights
+from nolabel.networks.transformer import added_to_scores, attention_weights
 
 
 class ViTEncoder(nn.Module):
@@ -54,11 +55,20 @@ class ViTEncoder(nn.Module):
         _, positions_1LD = self._positions(x_BHWD.shape[1:3])
         return x_BHWD.flatten(1, 2) + positions_1LD
 
-    def encode(self, tokens: Tensor) -> Tensor:
-        """Any subset of tokens (B, K, D) -> (B, 1 + K, D), the summary token first, final norm applied."""
+    def encode(self, tokens: Tensor, visible_BK: Tensor | None = None) -> Tensor:
+        """Any subset of tokens (B, K, D) -> (B, 1 + K, D), the summary token first, final norm applied.
+
+        `visible_BK` False for tokens that nothing may attend to, such as padding.
+        """
         net = self.net
         x_BSD = self._prepare(tokens)
-        x_BSD = checkpoint_seq(net.blocks, x_BSD) if net.grad_checkpointing else net.blocks(x_BSD)
+        if visible_BK is not None:
+            visible_B11S = F.pad(visible_BK, (net.num_prefix_tokens, 0), value=True)[:, None, None]
+            mask_B11S = added_to_scores(visible_B11S, x_BSD.dtype)
+            for block in net.blocks:
+                x_BSD = block(x_BSD, attn_mask=mask_B11S)
+        else:
+            x_BSD = checkpoint_seq(net.blocks, x_BSD) if net.grad_checkpointing else net.blocks(x_BSD)
         x_BSD = net.norm(x_BSD)
         patches_BKD = x_BSD[:, net.num_prefix_tokens :]
         summary_BD = x_BSD[:, 0] if net.has_class_token else net.pool(x_BSD, net.global_pool or "avg")

@@ -16,6 +16,11 @@ if TYPE_CHECKING:
     from nolabel.engine.run import Run
 
 
+COLLAPSED = 0.15
+"""`std` of embeddings, mean over the steps between two log lines. Tiny recipes on the toy world, 200 steps: BYOL 0.83 or
+more, without predictor 0.10; SimSiam 0.76, without stop-gradient 0.02; VICReg 0.26, without variance term 0.01"""
+
+
 class Monitor(Observer):
     """Features of fixed samples, every log line: `feature_std` (1 healthy, 0 collapsed) and `effective_rank`.
 
@@ -23,7 +28,8 @@ class Monitor(Observer):
     encoders, the numbers of those after the first end in the modality, `feature_std_audio`. `knn(encoder)` is an
     accuracy in percent of the first, asked for as often as it stays below `share` of the time.
     The alarm rings when the features have shrunk to a point or a line: std below 0.05 or rank below 1.5, or both
-    below a quarter of what they were at the first look.
+    below a quarter of what they were at the first look. Embeddings collapse long before the encoder below them does, so
+    it also rings when the `std` that a method logs of them is below `COLLAPSED`.
     """
 
     def __init__(
@@ -61,18 +67,19 @@ class Monitor(Observer):
         """Add `feature_std`, `effective_rank` and, when it is its time, `knn` in percent."""
         seen = self.look(run)
         self.first = self.first or seen
+        embedded = min((float(v) for k, v in record.items() if k.split("/")[-1] == "std"), default=1.0)
+        what = f"std {embedded:.3f} of the embeddings (1 is healthy); the heads give" if embedded < COLLAPSED else ""
         for i, (name, (std, rank)) in enumerate(seen.items()):
             end = f"_{name}" if i else ""
             record |= {f"feature_std{end}": std, f"effective_rank{end}": rank}
             shrunk = std < 0.25 * self.first[name][0] and rank < max(2.0, 0.25 * self.first[name][1])
-            if (std < 0.05 or rank < 1.5 or shrunk) and not self.rang:
-                self.rang = True
-                record["alarm"] = 1
-                self.tell(
-                    f"collapse alarm at step {run.total_step}: feature std {std:.3f} (1 is healthy), effective rank "
-                    f"{rank:.1f}; the encoder{f' of {name}' if len(seen) > 1 else ''} gives nearly the same vector "
-                    "for every sample"
-                )
+            if std < 0.05 or rank < 1.5 or shrunk:
+                net = f"the encoder of {name}" if len(seen) > 1 else "the encoder"
+                what = what or f"feature std {std:.3f} (1 is healthy), effective rank {rank:.1f}; {net} gives"
+        if what and not self.rang:
+            self.rang = True
+            record["alarm"] = 1
+            self.tell(f"collapse alarm at step {run.total_step}: {what} nearly the same vector for every sample")
         now = time.monotonic()
         if self.knn is not None and (now >= self.free_at or run.fraction >= 1.0):
             record["knn"] = self.knn(next(iter(kept_by_modality(run.method, self.inputs).values())))

@@ -107,7 +107,7 @@ def vicreg(
 
     L = 25 mean((a - b)^2) + 25 / 2 (v(a) + v(b)) + c(a) + c(b), v(x) = mean_j max(0, 1 - sqrt(Var x_j + eps)),
     c(x) = 1/D sum_{i != j} Cov(x)_ij^2, variances divided by N - 1. The paper's text sums the first term over D
-    instead of taking the mean and has no half on v. A constant encoder has 24.75.
+    instead of taking the mean and has no half on v. A constant encoder has 24.75. Parts: the three terms and `std`.
     """
     a_BD, b_BD = wide(a_BD), wide(b_BD)
     rows, dim = len(a_BD) * world(), a_BD.shape[1]
@@ -115,9 +115,11 @@ def vicreg(
         "invariance": F.mse_loss(a_BD, b_BD),
         "variance": a_BD.new_zeros(()),
         "covariance": a_BD.new_zeros(()),
+        "std": a_BD.new_zeros(()),
     }
     for x_BD in (_centred(a_BD), _centred(b_BD)):
         std_D = (sum_over_ranks(x_BD.square().sum(0)) / (rows - 1) + eps).sqrt()
+        parts["std"] = parts["std"] + std_D.detach().mean() / 2
         parts["variance"] = parts["variance"] + F.relu(1 - std_D).mean() / 2
         parts["covariance"] = parts["covariance"] + _off_diagonal_power(x_BD) / ((rows - 1) ** 2 * dim)
     loss = invariance * parts["invariance"] + variance * parts["variance"] + covariance * parts["covariance"]

@@ -36,7 +36,7 @@ class DINOHead(nn.Module):
 
     An MLP with GELU to a narrow bottleneck, projected on the unit sphere, then `last`, the prototypes. With
     `norm_last` the logits are cosines in [-1, 1]; without it the gain of each prototype is learned. A method freezes
-    the prototypes for some time by dropping the gradients of `last`. `norm="bn"` is for ResNets and wants (B, dim).
+    the prototypes for some time by `hold_prototypes`. `norm="bn"` is for ResNets and wants (B, dim).
     """
 
     def __init__(
@@ -57,6 +57,11 @@ class DINOHead(nn.Module):
                 nn.init.trunc_normal_(layer.weight, std=0.02)
                 if layer.bias is not None:
                     nn.init.zeros_(layer.bias)
+
+    def hold_prototypes(self) -> None:
+        """Drop the gradients of the prototypes, between backward and optimiser step."""
+        for p in self.last.parameters():
+            p.grad = None
 
     def forward(self, x: Tensor) -> Tensor:
         # In fp32 under autocast: a bf16 vector is off the sphere by up to 0.4 %, which the temperature multiplies.

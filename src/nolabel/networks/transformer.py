@@ -52,10 +52,7 @@ class Transformer(nn.Module):
 
         For padding of shape (B, L) pass `padding[:, None, None]`; `torch.ones(L, L, dtype=bool).tril()` is causal.
         """
-        # added to the scores, which attention takes fused or not; of booleans timm's plain path would add 0 and 1
-        mask = (
-            None if visible is None else torch.zeros_like(visible, dtype=x_BLD.dtype).masked_fill(~visible, -math.inf)
-        )
+        mask = None if visible is None else added_to_scores(visible, x_BLD.dtype)
         for block in self.blocks:
             x_BLD = block(x_BLD, attn_mask=mask)
         return self.norm(x_BLD)
@@ -67,6 +64,13 @@ class Transformer(nn.Module):
         for block in self.blocks[:layer]:
             x_BLD = block(x_BLD)
         return attention_weights(self.blocks[layer], x_BLD)
+
+
+def added_to_scores(visible: Tensor, dtype: torch.dtype) -> Tensor:
+    """0 where True (may be attended), else -inf: what attention takes fused or not. timm's plain path would add 0 and 1
+    of booleans.
+    """
+    return torch.zeros_like(visible, dtype=dtype).masked_fill(~visible, -math.inf)
 
 
 def attention_weights(block: Any, x_BLD: Tensor) -> Tensor:

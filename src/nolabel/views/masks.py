@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from nolabel.core.types import MASK, UNKNOWN
+from nolabel.core.types import MASK, PAD, UNKNOWN
 
 Grid = tuple[int, int]
 Indices = tuple[Tensor, Tensor]
@@ -149,6 +149,48 @@ def mask_words(
     word_BM = take(text_BL, hide_BM)
     shown_BM = torch.where(fate_BM < mask, MASK, torch.where(fate_BM < mask + swap, other_BM, word_BM))
     return text_BL.scatter(1, hide_BM, torch.where(real_BM, shown_BM, word_BM)), hide_BM, real_BM
+
+
+def dirichlet_mask(
+    batch: int,
+    lengths: tuple[int, ...],
+    kept: int,
+    rng: torch.Generator | None = None,
+    device: torch.device | str | None = None,
+) -> Indices:
+    """Keep `kept` tokens of several layers with `lengths` tokens (MultiMAE, Bachmann et al. 2022) -> keep, hide.
+
+    The layers' shares of them are uniform on the simplex (Dirichlet with alpha 1) for each sample; whole numbers follow
+    by Webster's apportionment: each layer keeps round(c * share) of its tokens, c such that the sum is right. Tokens are
+    numbered through all layers.
+    """
+    share_BT = -_noise((batch, len(lengths)), rng, device).clamp(1e-6, 1 - 1e-6).log()
+    cost = [
+        (_noise((batch, n), rng, device).argsort(1).argsort(1) + 0.5) / share_BT[:, i, None]
+        for i, n in enumerate(lengths)
+    ]
+    order_BL = torch.cat(cost, 1).argsort(1)
+    return order_BL[:, :kept].sort(1).values, order_BL[:, kept:].sort(1).values
+
+
+def mask_texts(
+    text_BL: Tensor, ratio: float, rng: torch.Generator | None = None
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Hide `ratio` of each text's own tokens, whose number differs (M3AE, Geng et al. 2022); PAD is neither.
+
+    Returns the places kept (B, K) and which of them are tokens (B, K), the places hidden (B, M) and which of them are
+    tokens (B, M): K and M are what a full row needs, and shorter ones fill them up with places that do not count.
+    """
+    count, device = text_BL.shape[1], text_BL.device
+    slots = round(count * Fraction(str(ratio)))
+    real_BL = text_BL != PAD
+    length_B1 = real_BL.sum(1, keepdim=True)
+    kept_B1 = length_B1 - (length_B1 * ratio).round().long().clamp(max=slots)
+    order_BL = (_noise(tuple(text_BL.shape), rng, device) + ~real_BL).argsort(1)
+    keep_BK = order_BL[:, : count - slots]
+    seen_BK = torch.arange(count - slots, device=device) < kept_B1
+    at_BM = kept_B1 + torch.arange(slots, device=device)
+    return keep_BK, seen_BK, order_BL.gather(1, at_BM.clamp(max=count - 1)), at_BM < length_B1
 
 
 def choice_block_mask(

@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from nolabel.core.types import Batch, UserError
-from nolabel.views.colour import rgb_to_lab
+from nolabel.views.color import rgb_to_lab
 from nolabel.views.draw import Draws, Pair, draw
 from nolabel.views.image import OneView, execute
 from nolabel.views.image import plain as plain_images
@@ -60,7 +60,7 @@ class OneClip(OneView):
         half_B = torch.full((len(video_BTHWC),), 0.5, device=video_BTHWC.device)
         index_BF = frame_numbers(video_BTHWC.shape[1], frames or self.frames, self.stride, half_B)
         clip = take_frames(video_BTHWC, index_BF)
-        x = plain_images(clip.flatten(0, 1), self.size, self.mean, self.std)
+        x = plain_images(clip.flatten(0, 1), self.test_size or self.size, self.mean, self.std)
         return x.unflatten(0, index_BF.shape).transpose(1, 2)
 
     def middle_image(self, video_BTHWC: Tensor) -> Tensor:
@@ -219,8 +219,8 @@ class PatchGraph(OneClip):
 
 
 @dataclass(frozen=True)
-class GrayAndColour(OneClip):
-    """Frames without colour under `gray`, and their colour apart under `chroma`, of CIELAB (Vondrick et al. 2018)."""
+class LightAndColorClip(OneClip):
+    """The light of a clip, and its colours apart from it, of CIE Lab (Vondrick et al. 2018, section 3.2)."""
 
     size: int = 256
     scale: Pair = (0.5, 1.0)
@@ -228,24 +228,21 @@ class GrayAndColour(OneClip):
     stride: int = 4
 
     def __call__(self, batch: Batch, rng: torch.Generator) -> Batch:  # type: ignore[override]
-        """`video` uint8 (B, T, H, W, 3) -> `gray` float32 (B, 1, F, size, size) in [-1, 1], `chroma` (B, 2, F, ...).
-
-        Chroma is a and b of CIELAB divided by 100.
-        """
-        gray, chroma = self._split(self._unnormalised().clip(batch["video"], rng))
-        return {**_others(batch), "gray": gray, "chroma": chroma}
+        """`video` uint8 (B, T, H, W, 3) -> `light` float32 (B, 1, F, size, size) in [-1, 1], `ab` (B, 2, F, ...)."""
+        light, ab = _light_and_ab(self._unnormalised().clip(batch["video"], rng))
+        return {**_others(batch), "light": light, "ab": ab}
 
     def plain(self, batch: Batch) -> Batch:
-        """`video` uint8 (B, T, H, W, 3) -> `image` float32 (B, 1, size, size), the frame in the middle without colour."""
-        return {"image": self._split(self._unnormalised().middle(batch["video"], frames=1))[0][:, :, 0]}
+        """`video` uint8 (B, T, H, W, 3) -> `image` float32 (B, 1, size, size), the light of the frame in the middle."""
+        return {"image": _light_and_ab(self._unnormalised().middle(batch["video"], frames=1))[0][:, :, 0]}
 
-    def _unnormalised(self) -> "GrayAndColour":
+    def _unnormalised(self) -> "LightAndColorClip":
         return replace(self, mean=(0.0, 0.0, 0.0), std=(1.0, 1.0, 1.0))
 
-    @staticmethod
-    def _split(x_BCFSS: Tensor) -> tuple[Tensor, Tensor]:
-        lab_BCFSS = rgb_to_lab(x_BCFSS)
-        return lab_BCFSS[:, :1] / 50 - 1, lab_BCFSS[:, 1:] / 100
+
+def _light_and_ab(x_BCFSS: Tensor) -> tuple[Tensor, Tensor]:
+    lab_BCFSS = rgb_to_lab(x_BCFSS.transpose(1, 2)).transpose(1, 2)
+    return (lab_BCFSS[:, :1] - 50) / 50, lab_BCFSS[:, 1:]
 
 
 def frame_numbers(stored: int, frames: int, stride: int, start_B: Tensor) -> Tensor:

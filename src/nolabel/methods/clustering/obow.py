@@ -29,7 +29,7 @@ from nolabel.views.crops import WholeAndCrops
 
 
 class OBoW(Method):
-    words: int = 8192
+    codewords: int = 8192
     """K"""
     levels: int = 2
     """how many of the encoder's last feature maps have a vocabulary each (conv4 and conv5)"""
@@ -48,7 +48,7 @@ class OBoW(Method):
         self.encoder, self.teacher = image, EMA(image)
         dims = image.map_dims[-self.levels :]
         self.generators = nn.ModuleList(mlp(dim, 2 * image.dim, image.dim) for dim in dims)
-        self.vocabularies = nn.ModuleList(Queue(self.words, dim, unit=False) for dim in dims)
+        self.vocabularies = nn.ModuleList(Queue(self.codewords, dim, unit=False) for dim in dims)
         for vocabulary in self.vocabularies:
             vocabulary.rows.normal_().clamp_(min=0)
         self.register_buffer("mean_distance", torch.full((self.levels,), 0.5))

@@ -15,6 +15,7 @@ from torch import nn
 
 from nolabel.core import Method, Optim
 from nolabel.losses.distill import negative_cosine
+from nolabel.losses.geometry import feature_std
 from nolabel.networks.ema import EMA
 from nolabel.networks.mlp import mlp
 from nolabel.views.image import BYOL_VIEWS, TwoViews
@@ -39,10 +40,11 @@ class BYOL(Method):
 
     def forward(self, views, t):
         both = torch.cat((views["a"], views["b"]))
-        guess_a_BP, guess_b_BP = self.head(self.online(both)).chunk(2)
+        z_2BP = self.online(both)
+        guess_a_BP, guess_b_BP = self.head(z_2BP).chunk(2)
         seen_a_BP, seen_b_BP = self.target(both).chunk(2)
         loss = 4 + 2 * (negative_cosine(guess_a_BP, seen_b_BP) + negative_cosine(guess_b_BP, seen_a_BP))
-        return loss, {"cosine": 1 - loss.detach() / 4}
+        return loss, {"cosine": 1 - loss.detach() / 4, "std": feature_std(z_2BP)}
 
     def after_step(self, t):
         self.target.update(self.online, t.cosine(*self.momentum))

@@ -78,8 +78,7 @@ class DINO(Method):
 
     def after_backward(self, t):
         if t.epoch < self.freeze_last:
-            for p in self.student[1].last.parameters():
-                p.grad = None
+            self.student[1].hold_prototypes()
 
     def after_step(self, t):
         self.teacher.update(self.student, t.cosine(*self.momentum))

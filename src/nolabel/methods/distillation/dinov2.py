@@ -98,11 +98,9 @@ class DINOv2(Method):
             patch_RMK = net["patch_head"](take(h_NLD[row_R, 1:], hide_RM))
             p_RMK = self.targets(patch_RMK.flatten(0, 1), 1, t, hidden_RM.flatten().float()).view_as(patch_RMK)
         h_NLD = encoder.encode(self.mask(encoder, x_NCHW, mask_NL))
-        logits = [self.student["head"](h_NLD[:, 0])]
-        if "local" in views:
-            local_NCHW = views["local"].flatten(0, 1)
-            logits.append(self.student["head"](encoder.encode(encoder.embed(local_NCHW))[:, 0]))
-        view_loss = distill(torch.cat(logits).float().unflatten(0, (-1, B)), p_TBK, self.student_temperature)
+        local = [encoder.encode(encoder.embed(x.flatten(0, 1)))[:, 0] for key, x in views.items() if key == "local"]
+        logits_VBK = self.student["head"](torch.cat((h_NLD[:, 0], *local))).float().unflatten(0, (-1, B))
+        view_loss = distill(logits_VBK, p_TBK, self.student_temperature)
         patch_RMK = self.student["patch_head"](take(h_NLD[row_R, 1:], hide_RM))
         patch_loss = distill_masked(patch_RMK, p_RMK, hidden_RM, self.student_temperature) * (len(row_R) / (T * B))
         spread = sum(koleo(h_BD) for h_BD in h_NLD[:, 0].chunk(T))
@@ -128,9 +126,8 @@ class DINOv2(Method):
 
     def after_backward(self, t):
         if t.epoch < self.freeze_last:
-            for head in (self.student["head"], self.student["patch_head"]):
-                for p in head.last.parameters():
-                    p.grad = None
+            self.student["head"].hold_prototypes()
+            self.student["patch_head"].hold_prototypes()
 
     def after_step(self, t):
         self.teacher.update(self.student, t.cosine(*self.momentum))

@@ -87,9 +87,8 @@ class EsViT(Method):
 
     def after_backward(self, t):
         if t.epoch < self.freeze_last:
-            for head in (self.student["head"], self.student["region_head"]):
-                for p in head.last.parameters():
-                    p.grad = None
+            self.student["head"].hold_prototypes()
+            self.student["region_head"].hold_prototypes()
 
     def after_step(self, t):
         self.teacher.update(self.student, t.cosine(*self.momentum))

@@ -84,11 +84,9 @@ class IBOT(Method):
             p_TBK = ((seen_NK - self.center) / temperature).softmax(-1).unflatten(0, (T, B))
             p_NMK = ((take(seen_NLK, hide_NM) - self.patch_center) / temperature).softmax(-1)
         h_NLD = encoder.encode(self.mask(encoder, x_NCHW, mask_NL))
-        logits = [self.student["head"](h_NLD[:, 0])]
-        if "local" in views:
-            local_NCHW = views["local"].flatten(0, 1)
-            logits.append(self.student["head"](encoder.encode(encoder.embed(local_NCHW))[:, 0]))
-        view_loss = distill(torch.cat(logits).float().unflatten(0, (-1, B)), p_TBK, self.student_temperature)
+        local = [encoder.encode(encoder.embed(x.flatten(0, 1)))[:, 0] for key, x in views.items() if key == "local"]
+        logits_VBK = self.student["head"](torch.cat((h_NLD[:, 0], *local))).float().unflatten(0, (-1, B))
+        view_loss = distill(logits_VBK, p_TBK, self.student_temperature)
         patch_NMK = self.student["patch_head"](take(h_NLD[:, 1:], hide_NM))
         patch_loss = distill_masked(patch_NMK, p_NMK, hidden_NM, self.student_temperature)
         with torch.no_grad():
@@ -100,9 +98,8 @@ class IBOT(Method):
 
     def after_backward(self, t):
         if t.epoch < self.freeze_last:
-            for head in (self.student["head"], self.student["patch_head"]):
-                for p in head.last.parameters():
-                    p.grad = None
+            self.student["head"].hold_prototypes()
+            self.student["patch_head"].hold_prototypes()
 
     def after_step(self, t):
         self.teacher.update(self.student, t.cosine(*self.momentum))

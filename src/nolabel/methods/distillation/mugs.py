@@ -121,8 +121,7 @@ class Mugs(Method):
 
     def after_backward(self, t):
         if t.epoch < self.freeze_last:
-            for p in self.student["group"].last.parameters():
-                p.grad = None
+            self.student["group"].hold_prototypes()
 
     def after_step(self, t):
         self.teacher.update(self.student, t.cosine(*self.momentum))

@@ -12,6 +12,7 @@ import torch
 
 from nolabel.core import Method, Optim
 from nolabel.losses.distill import negative_cosine
+from nolabel.losses.geometry import feature_std
 from nolabel.networks.mlp import mlp
 from nolabel.views.image import TwoViews
 
@@ -35,11 +36,12 @@ class SimSiam(Method):
 
     def forward(self, views, t):
         z_2BP = self.projector(self.encoder(torch.cat((views["a"], views["b"]))))
-        guess_a_BP, guess_b_BP = self.predictor(z_2BP).chunk(2)
+        guess_2BP = self.predictor(z_2BP)
+        guess_a_BP, guess_b_BP = guess_2BP.chunk(2)
         z_a_BP, z_b_BP = z_2BP.chunk(2)
         if self.stop_gradient:
             loss = (negative_cosine(guess_a_BP, z_b_BP) + negative_cosine(guess_b_BP, z_a_BP)) / 2
         else:
             cosine = torch.cosine_similarity
             loss = -(cosine(guess_a_BP.float(), z_b_BP.float()) + cosine(guess_b_BP.float(), z_a_BP.float())).mean() / 2
-        return loss, {}
+        return loss, {"std": feature_std(guess_2BP)}

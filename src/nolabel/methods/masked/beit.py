@@ -8,7 +8,8 @@ Bao, Dong, Piao, Wei, "BEiT: BERT Pre-Training of Image Transformers", ICLR 2022
 Shapes: B images, L patches, M hidden, D features, P values a patch, K codes. Uniform logits cost log K; the loss has to
 fall below `code_entropy`, which needs no image. Differs: the tokenizer is trained here, in a first stage on the same
 images, as a VQ-VAE of the ViT's patch size, so both see the same pixels (the paper takes DALL-E's dVAE at half the
-size); all images hide equally many patches. Positions, LayerScale and stochastic depth are those of the encoder.
+size); all images hide equally many patches. Positions, LayerScale and stochastic depth are those of the encoder, whose
+feature is the mean over patches.
 """
 
 from typing import ClassVar
@@ -43,6 +44,7 @@ class BEiT(Method):
 
     def build(self, data, tokens):
         self.tokenizer = Tokenizer(tokens.patch_dim, tokens.grid, self.codes, self.width, self.depth)
+        tokens.pool = "mean"
         self.encoder, self.mask = tokens, MaskToken(tokens.dim)
         self.head = nn.Linear(tokens.dim, self.codes)
 
@@ -55,12 +57,24 @@ class BEiT(Method):
         x_BLP = self.encoder.patchify(x)
         if t.stage == 0:
             return self.tokenizer(x_BLP)
-        hidden = round(self.hide * self.encoder.length)
-        mask_Bhw = block_mask(len(x), self.encoder.grid, hidden, self.min_block, exact=True, device=x.device)
-        _, hide_BM = mask_indices(mask_Bhw, hidden)
-        h_BLD = self.encoder.encode(self.mask(self.encoder, x, mask_Bhw))[:, 1:]
-        logits_BMK = self.head(take(h_BLD, hide_BM)).float()
+        logits_BMK, hide_BM = self.guess(x)
         code_BM = take(self.tokenizer.numbers(x_BLP), hide_BM)
         loss = F.cross_entropy(logits_BMK.flatten(0, 1), code_BM.flatten())
         accuracy = (logits_BMK.argmax(-1) == code_BM).float().mean()
         return loss, {"code_accuracy": accuracy, "code_entropy": usage_entropy(code_BM, self.codes)}
+
+    def guess(self, x):
+        """Logits of the codes of hidden patches, and which those are."""
+        hidden = round(self.hide * self.encoder.length)
+        mask_Bhw = block_mask(len(x), self.encoder.grid, hidden, self.min_block, exact=True, device=x.device)
+        _, hide_BM = mask_indices(mask_Bhw, hidden)
+        h_BLD = self.encoder.encode(self.mask(self.encoder, x, mask_Bhw))[:, 1:]
+        return self.head(take(h_BLD, hide_BM)).float(), hide_BM
+
+    def show(self, views, t):
+        x = views["x"]
+        logits_BMK, hide_BM = self.guess(x)
+        code_BL = self.tokenizer.numbers(self.encoder.patchify(x))
+        guess_BL = code_BL.scatter(1, hide_BM, logits_BMK.argmax(-1))
+        said, guessed = (self.tokenizer.decode(self.tokenizer.book[y_BL]).float() for y_BL in (code_BL, guess_BL))
+        return {"input": x, "codes": self.encoder.unpatchify(said), "guessed": self.encoder.unpatchify(guessed)}

@@ -70,7 +70,7 @@ class IJEPA(Method):
         """(height, width) in tokens of targets and context at this step, alike on all ranks."""
         draw, (rows, columns) = random.Random(fold(0, t.stage, t.step)), self.encoder.grid
         scales = (draw.uniform(*self.target_scale), draw.uniform(*self.context_scale))
-        aspects = (math.exp(draw.uniform(*map(math.log, self.target_aspect))), 1.0)
+        aspects = (draw.uniform(*self.target_aspect), 1.0)
         areas = [scale * rows * columns for scale in scales]
         return [
             (min(rows, round(math.sqrt(area * aspect))), min(columns, round(math.sqrt(area / aspect))))

@@ -6,8 +6,8 @@ arXiv:2111.09886.
     L = 1 / (M P)  sum over hidden tokens and their values of  |head(encoder(x with mask tokens)) - x|      (section 3)
 
 Shapes: B images, L tokens, M hidden, D features, P values a token. The head is the paper's 1x1 convolution and pixel
-shuffle, which on the patches of a ViT is a linear layer. Differs: plain ViTs only, with positions of their own instead of
-the shared relative bias. Stochastic depth (0.1) is an option of the encoder.
+shuffle, which on the patches of a ViT is a linear layer. The feature is the mean over patches. Differs: plain ViTs only,
+with positions of their own instead of the shared relative bias. Stochastic depth (0.1) is an option of the encoder.
 """
 
 from torch import nn
@@ -27,6 +27,7 @@ class SimMIM(Method):
     optim: Optim = Optim("adamw", lr=5e-5, weight_decay=0.05, warmup_epochs=10, drops=(0.875,), clip=5.0)
 
     def build(self, data, tokens):
+        tokens.pool = "mean"
         self.encoder, self.mask = tokens, MaskToken(tokens.dim)
         self.head = nn.Linear(tokens.dim, tokens.patch_dim)
 

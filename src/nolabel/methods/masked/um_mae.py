@@ -8,13 +8,16 @@ Li, Wang, Yang, Yang, "Uniform Masking: Enabling MAE Pre-training for Pyramid-ba
 
 Shapes: B images, L tokens, K = L / 4 sampled, M = 3 L / 4 to predict, S of K hidden again by a mask token, D features,
 P values a token. The S are no targets. Sampled tokens come in the order of a map of half the side, with the positions of
-the whole one. Differs: plain ViTs only, whose attention has no windows that would need the compact map.
+the whole one, so a pyramid runs on that map as it is; what it has merged is parted again before the decoder. Differs:
+the pyramid is a small one with pooled keys (`tiny_pyramid`), where the paper has PVT and Swin. Plain ViTs do as well.
 """
 
+import math
 from typing import Literal
 
 import torch
 import torch.nn.functional as F
+from torch import nn
 
 from nolabel.core import Method, Optim
 from nolabel.networks.decoder import Decoder
@@ -38,7 +41,9 @@ class UMMAE(Method):
     optim: Optim = Optim("adamw", lr=1.5e-4, weight_decay=0.05, betas=(0.9, 0.95), warmup_epochs=10)
 
     def build(self, data, tokens):
-        self.encoder, self.mask = tokens, MaskToken(tokens.dim)
+        self.encoder, self.mask = tokens, MaskToken(getattr(tokens, "token_dim", tokens.dim))
+        self.merge = getattr(tokens, "merge", 1)
+        self.part = nn.Linear(tokens.dim, self.merge * tokens.dim) if self.merge > 1 else nn.Identity()
         self.decoder = Decoder(tokens.dim, self.width, self.depth, self.heads, tokens.grid, tokens.patch_dim)
 
     def forward(self, views, t):
@@ -46,7 +51,20 @@ class UMMAE(Method):
         keep_BK, hide_BM = uniform_mask(len(x), self.encoder.grid, self.sampling, device=x.device)
         _, again_BS = random_mask(*keep_BK.shape, self.secondary, device=x.device)
         tokens_BLD = self.mask(self.encoder, x, index_mask(take(keep_BK, again_BS), length))
-        guess_BMP = self.decoder(self.encoder.encode(take(tokens_BLD, keep_BK)), keep_BK, hide_BM)
+        guess_BMP = self.decoder(self.encode(take(tokens_BLD, keep_BK)), keep_BK, hide_BM)
         target_BMP = take(self.encoder.patchify(x).float(), hide_BM)
         var_BM1, mean_BM1 = torch.var_mean(target_BMP, -1, keepdim=True)
         return F.mse_loss(guess_BMP.float(), (target_BMP - mean_BM1) * (var_BM1 + 1e-6).rsqrt()), {}
+
+    def encode(self, tokens_BKD):
+        """Summary and one output for each sampled token (B, 1 + K, D), whatever the encoder merges."""
+        if self.merge == 1:
+            return self.encoder.encode(tokens_BKD)
+        map_BTD = self.encoder.merged(tokens_BKD)
+        return torch.cat((map_BTD.mean(1, keepdim=True), self.parted(map_BTD)), 1)
+
+    def parted(self, map_BTD):
+        """Each place of the last map as the square of sampled tokens that it stands for, all row by row (B, K, D)."""
+        side, cell = math.isqrt(map_BTD.shape[1]), math.isqrt(self.merge)
+        h_BssccD = self.part(map_BTD).unflatten(2, (cell, cell, -1)).unflatten(1, (side, side))
+        return h_BssccD.transpose(2, 3).flatten(1, 4)

@@ -43,9 +43,9 @@ def beit(size: int) -> Recipe:
 
 
 def um_mae(size: int) -> Recipe:
-    """A decoder as light as the encoder."""
+    """A small pyramid on a quarter of the units, and a light decoder."""
     return Recipe(
-        "tiny_tokens",
+        "tiny_pyramid",
         batch=256,
         minutes=2.5,
         fields={"width": 96, "heads": 3, "views": one_view(size), "optim": TOKENS},

@@ -33,3 +33,22 @@ def point_mae(size: int) -> Recipe:
             "optim": Optim("adamw", lr=1e-3, weight_decay=0.05, scaled=False, warmup_epochs=1),
         },
     )
+
+
+def depth_contrast(size: int) -> Recipe:
+    """256 points a view, 16 voxels a side, queues of 1,024."""
+    return Recipe(
+        "tiny_points",
+        batch=32,
+        minutes=2.5,
+        fields={
+            "queue": 1024,
+            "momentum": 0.99,
+            "hidden": 128,
+            "out": 64,
+            "cells": 16,
+            "filters": 16,
+            "views": TwoClouds(points=256, pairs=0, crop=(0.5, 1.0), drop=0.1, flip=0.5, turn="up"),
+            "optim": Optim("adamw", lr=1e-3, weight_decay=0.05, scaled=False, warmup_epochs=0.2),
+        },
+    )
