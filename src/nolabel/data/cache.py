@@ -32,6 +32,8 @@ VERSION = 2
 """of decoding and layout; a new one leaves old entries unused"""
 LIMIT = 16 * 2**30
 """bytes that a set may take without being asked for"""
+CHEAP = 2**28
+"""the same of columns that are as quickly made as read"""
 _CHUNK, _ROWS = 64 * 2**20, 1024
 
 
@@ -55,7 +57,8 @@ def fits(columns: Mapping[str, Column]) -> bool:
     while not where.exists():
         where = where.parent
     count = len(next(iter(columns.values())))
-    return count * sum(map(_bytes, columns.values())) <= min(LIMIT, shutil.disk_usage(where).free // 4)
+    limit = CHEAP if all(getattr(column, "made", False) for column in columns.values()) else LIMIT
+    return count * sum(map(_bytes, columns.values())) <= min(limit, shutil.disk_usage(where).free // 4)
 
 
 def cached(name: str, identity: str, columns: Mapping[str, Column], progress: Progress) -> Cached:

@@ -32,11 +32,12 @@ def open_data(
 ) -> Data:
     """Open a data set with the columns asked for; labels, if any, are there in any case.
 
-    spec: "toyworld[:easy|std|hard]"; a folder of files of the kind asked for, or such a file; Parquet files or a folder
-        of them; WebDataset tar shards; .npz or .npy; .jsonl, .csv and .tsv tables; .txt; a pattern such as
-        "shards-{000..010}.tar"; a torchvision name ("cifar10", "stl10:unlabeled"); or "hf:owner/name". An existing path
-        wins over a name.
-    columns: of image, video, audio, points, text; rows hold what belongs together, e.g. a clip and its sound.
+    spec: "toyworld[:easy|std|hard][:...]", see `toy`; a folder of files of the kind asked for, or such a file; Parquet
+        files or a folder of them; WebDataset tar shards; .npz or .npy; .jsonl, .csv and .tsv tables; .txt; a pattern
+        such as "shards-{000..010}.tar"; a torchvision name ("cifar10", "stl10:unlabeled"); or "hf:owner/name". An
+        existing path wins over a name.
+    columns: of image, video, audio, points, text; rows hold what belongs together, e.g. a clip and its sound. The toy
+        world (see `toy`) also has `segmentation`: the object of a pixel, the part of a point, the phone of a moment.
     cache: "auto" decodes once into memory-mapped arrays where they fit (16 GiB, a quarter of the free disk), "always"
         in any case, "never" decodes at every use.
     workers: decoding threads. progress: called with (what, share from 0 to 1).
@@ -50,7 +51,7 @@ def open_data(
     if cache not in ("auto", "always", "never"):
         raise UserError(f"cache={cache!r}: cache is auto, always or never")
     wanted = tuple(name for name in columns if name != "label")
-    if unknown := [name for name in wanted if name not in STORED]:
+    if unknown := [name for name in wanted if name not in (*STORED, "segmentation")]:
         raise UserError(f"there is no column '{unknown[0]}' (there are: {', '.join(STORED)})")
     asked = Form(**form)
     spec = os.fspath(spec)
@@ -80,6 +81,8 @@ def _quiet(what: str, share: float) -> None:
 
 def find(spec: str, columns: Sequence[str] = ("image",), form: Form | None = None) -> dict[str, Listing]:
     """The splits of a data set as they are listed by its format. Raises UserError where there is none."""
+    if "segmentation" in columns and not spec.lower().startswith("toyworld"):
+        raise UserError(f"{printable(spec)} has no segmentation; the toy world has")
     path = Path(os.path.expanduser(spec))
     if os.path.exists(path):
         return _of_folder(path, columns) if path.is_dir() else _of_files([path], columns)

@@ -33,6 +33,8 @@ def settle(form: Form, train: Listing, columns: Sequence[str]) -> tuple[Form, An
         form = form.default(side=_side(have["image"], form.size, probe))
     if "video" in columns:
         found = have["video"]
+        if not isinstance(found, Store):  # made or cut already
+            form = replace(form, fps=train.rates["video"], frames=found.shape[0])
         form = form.default(fps=train.rates.get("video", FPS), frames=_frames(found))
         form = form.default(side=_side(found, form.size, lambda store: probe(store, video.shorter_side)))
     if "audio" in columns:

@@ -25,7 +25,19 @@ PROGRAMS = ("fall", "throw", "roll", "pendulum", "orbit", "collide")
 BACKGROUNDS = ("stripes", "checker", "noise", "dots", "gradient")
 
 SEMANTIC = ("shape", "material", "program", "count")
-NUISANCE = ("position", "radius", "angle", "colour", "texture", "background", "light", "camera", "occluder", "motion")
+NUISANCE = (
+    "position",
+    "radius",
+    "angle",
+    "colour",
+    "texture",
+    "background",
+    "light",
+    "camera",
+    "occluder",
+    "motion",
+    "room",
+)
 GROUPS = {"semantic": SEMANTIC, "nuisance": NUISANCE}
 
 Floats = NDArray[np.float64]

@@ -198,7 +198,7 @@ def draw(objects: NDArray[np.float64], scenes: NDArray[np.float64], size: int) -
 
 @_jit
 def _flow(objects, scenes, later_objects, later_scenes, ids, flow):
-    size = ids.shape[1]
+    size, zero = ids.shape[1], np.float32(0)
     motion = np.zeros((256, 4))  # of each id: the flow at pixel (j, i) is (a j - b i + c, b j + a i + d)
     for n in range(len(ids)):
         motion[0, 2] = size * (later_scenes[n, 14] - scenes[n, 14])
@@ -212,10 +212,17 @@ def _flow(objects, scenes, later_objects, later_scenes, ids, flow):
                 c, d = later[0] * size - 0.5 + a * x - b * y, later[1] * size - 0.5 + b * x + a * y
                 motion[int(now[6]), :] = np.array((a - 1, b, c, d))
         for i in range(size):
+            last, scale, turn, x, y = -1, zero, zero, zero, zero
+            row, where = flow[n, i], ids[n, i]
             for j in range(size):
-                k = ids[n, i, j]
-                flow[n, i, j, 0] = motion[k, 0] * j - motion[k, 1] * i + motion[k, 2]
-                flow[n, i, j, 1] = motion[k, 1] * j + motion[k, 0] * i + motion[k, 3]
+                k = where[j]
+                if k != last:  # runs of one id are long
+                    last = k
+                    scale, turn = np.float32(motion[k, 0]), np.float32(motion[k, 1])
+                    x = np.float32(motion[k, 2] - motion[k, 1] * i)
+                    y = np.float32(motion[k, 3] + motion[k, 0] * i)
+                row[j, 0] = scale * np.float32(j) + x
+                row[j, 1] = turn * np.float32(j) + y
 
 
 def flow_between(

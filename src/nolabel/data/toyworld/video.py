@@ -15,16 +15,17 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from nolabel.core.types import UserError
+from nolabel.data.toyworld import sound
 from nolabel.data.toyworld.factors import PROGRAMS, Factors, Streams, factors
 from nolabel.data.toyworld.images import object_state, scene_state
 from nolabel.data.toyworld.physics import DT, Motion, simulate
 from nolabel.data.toyworld.profiles import Profile, profile_of
+from nolabel.data.toyworld.render import OBJECT, flow_between
 from nolabel.data.toyworld.render import draw as draw_scenes
-from nolabel.data.toyworld.render import flow_between
 
 CLASSES = PROGRAMS
 """names of the labels"""
-EXTRAS = ("depth", "flow", "flow_back")
+EXTRAS = ("depth", "flow", "flow_back", "keypoints", "audio")
 
 
 def render(
@@ -37,6 +38,7 @@ def render(
     draw: int = 0,
     extras: Collection[str] = (),
     reversible: bool = False,
+    rate: int = 8000,
 ) -> dict[str, Any]:
     """Clips `index` (B,) of the world `seed` at 15 frames a second, each the same in any batch.
 
@@ -47,6 +49,9 @@ def render(
     - depth: float32 (B, T, S, S), the background at 1
     - flow: float32 (B, T - 1, S, S, 2), from frame t to t + 1 in pixels to the right and down
     - flow_back: the same from frame t + 1 to t, for what frame t + 1 shows
+    - keypoints: float32 (B, T, K, 5, 2) in pixels to the right and down: the centre of each object and four points
+      that turn with it, wherever they are hidden
+    - audio: int16 (B, S), `rate` samples a second, see `sound`
 
     `reversible` is the control for the arrow of time: neither losses nor gravity nor kicks.
     """
@@ -72,8 +77,12 @@ def render(
         "angle": motion.angle,
         "events": motion.events,
     }
+    if "keypoints" in extras:
+        out["keypoints"] = _keypoints(objects, size).reshape(batch, frames, p.objects, 5, 2)
+    if "audio" in extras:
+        out["audio"] = sound.render(table, motion, rng, rate)
     if "depth" in extras:
-        out["depth"] = _depth(p.objects)[out["mask"]]
+        out["depth"] = np.take(_depth(p.objects), out["mask"])
     for name, now, later in (("flow", slice(None, -1), slice(1, None)), ("flow_back", slice(1, None), slice(None, -1))):
         if name in extras:
             out[name] = _flow(objects, scenes, out["mask"], now, later)
@@ -92,6 +101,16 @@ def _frames(table: Factors, motion: Motion, rng: Streams, p: Profile) -> Factors
     path = np.stack([table["camera"]] * frames, 1) + p.camera * sway
     out["camera"] = path.reshape(batch * frames, 3)
     return out
+
+
+def _keypoints(objects: NDArray[np.float64], size: int) -> NDArray[np.float32]:
+    """Centre and four points of the objects with an id of their own (N, K, 16) -> (N, K, 5, 2)."""
+    things = objects[:, -(objects.shape[1] - (objects[0, 0, OBJECT.index("id")] == 255)) :]
+    x, y, radius, angle = (things[..., i, None] for i in range(4))
+    turn = angle + np.array([0, 0.5, 1, 1.5]) * math.pi
+    around = np.stack((x + 0.6 * radius * np.cos(turn), y + 0.6 * radius * np.sin(turn)), -1)
+    points = np.concatenate((np.stack((x, y), -1), around), -2)
+    return (size * points - 0.5).astype(np.float32)
 
 
 def _depth(objects: int) -> NDArray[np.float32]:
