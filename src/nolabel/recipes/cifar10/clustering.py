@@ -81,7 +81,7 @@ def obow(size: int) -> Recipe:
         batch=128,
         epochs=200,
         fields={
-            "words": 2048,
+            "codewords": 2048,
             "levels": 1,
             "sharpness": 10.0,
             "scale": 5.0,

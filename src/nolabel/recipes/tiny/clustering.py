@@ -74,7 +74,7 @@ def obow(size: int) -> Recipe:
         batch=128,
         minutes=2.5,
         fields={
-            "words": 1024,
+            "codewords": 1024,
             "levels": 1,
             "sharpness": 10.0,
             "scale": 5.0,
