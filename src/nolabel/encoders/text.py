@@ -18,9 +18,9 @@ from nolabel.networks.transformer import Transformer, sincos_positions
 class TextEncoder(nn.Module):
     """A pre-LN transformer of words: ids (B, L) -> (B, D), the mean of its tokens, or the last of a causal one.
 
-    Positions are learned, from sines and cosines on; PAD, which may only stand at the end, is never attended. `causal`: a
-    token sees only those before it and itself. `words` (V, D) is the embedding, which language models also use to score
-    words.
+    Positions are learned, from sines and cosines on; PAD, which may only stand at the end, is never attended.
+    `causal`: a token sees only those before it and itself. `words` (V, D) is the embedding, which language models also
+    use to score words.
     """
 
     def __init__(
