@@ -47,14 +47,24 @@ from nolabel.evaluate import (
     Linear,
     LowShot,
     OnlineKNN,
+    Perplexity,
+    Propagation,
+    Retrieval,
+    Segments,
+    ZeroShot,
     extract,
     judge,
+    judge_pairs,
 )
 from nolabel.plan import Built, Options, Plan
 
-PROTOCOLS: dict[str, Callable[[], Evaluator]] = {
+PROTOCOLS: dict[str, Callable[[], Any]] = {
     "knn": KNN, "linear": Linear, "low-shot": LowShot, "fine-tune": FineTune, "classify": Classify,
+    "retrieval": Retrieval, "zero-shot": ZeroShot, "perplexity": Perplexity, "segments": Segments,
+    "propagation": Propagation,
 }  # fmt: skip
+RAW = ("knn", "linear", "low-shot", "perplexity", "segments", "propagation")
+"""protocols that also judge the raw input"""
 
 
 def catalogue() -> list[methods.Entry]:
@@ -250,23 +260,17 @@ class Trained:
             if isinstance(name, str) and name not in PROTOCOLS:
                 raise UserError(f"unknown protocol '{name}'{nearest(name, PROTOCOLS)}")
         chosen = [PROTOCOLS[p]() if isinstance(p, str) else p for p in protocols]
-        source, device = self._open(data), processes.device_of(self.plan.device)
-        how: dict[str, Any] = {
-            "seed": self.plan.settings.seed,
-            "device": device,
-            "precision": self.plan.settings.precision,
-        }
-        of_encoder = [p for p in chosen if not isinstance(p, Classify)]
-        raw = [p.name for p in of_encoder if p.name in ("knn", "linear", "low-shot")]
+        own = [p for p in chosen if isinstance(p, Classify)]
+        pairs = [p for p in chosen if isinstance(p, Retrieval | ZeroShot)]
+        dense = [p for p in chosen if hasattr(p, "needs")]
+        plain = [p for p in chosen if p not in own and p not in pairs and p not in dense]
         found: list[Judgement] = []
-        for modality, net in self.encoders.items():
-            fresh, transform = partial(self._untrained, modality), self.built.transform(modality)
-            found.append(judge(of_encoder, net.to(device), fresh, source, transform, raw=raw, modality=modality, **how))
-        for own in (p for p in chosen if isinstance(p, Classify)):
-            modality = next(iter(self.plan.inputs))
-            fresh, transform = partial(self._untrained, modality), self.built.transform(modality)
-            net = Classifier(self.method.to(device))
-            found.append(judge([own], net, fresh, source, transform, geometry=None, modality=modality, **how))
+        if plain or not (pairs or dense):
+            found += self._judge_each(plain, own, self._open(data))
+        for p in dense:
+            found += self._judge_each([p], [], self._open(data, p.needs), geometry=None)
+        if pairs:
+            found.append(self._judge_pairs(pairs, data))
         rows = [row for judgement in found for row in judgement.rows]
         for note in dict.fromkeys(note for judgement in found for note in judgement.notes):
             _tell(note)
@@ -274,6 +278,70 @@ class Trained:
         kept = [r for r in self.results if row_key(r) not in new]
         write_json(self.folder / "results.json", kept + rows)
         return rows
+
+    def _how(self) -> dict[str, Any]:
+        """Seed, device and precision of an evaluation."""
+        settings = self.plan.settings
+        device = processes.device_of(self.plan.device)
+        return {"seed": settings.seed, "device": device, "precision": settings.precision}
+
+    def _judge_each(
+        self, protocols: list[Any], own: list[Any], source: Data, **options: Any
+    ) -> list[Judgement]:  # fmt: skip
+        """Each encoder by some protocols, and the classifier of the method by its `own`."""
+        how, views = self._how(), self.built.method.views
+        raw = [p.name for p in protocols if p.name in RAW]
+        found = []
+        for modality, net in self.encoders.items():
+            fresh, transform = partial(self._untrained, modality), self.built.transform(modality)
+            stored = source.info.shapes.get(modality, (0,))[0] / source.rates.get(modality, 1.0)
+            share = min(1.0, views.seconds / stored) if modality == "audio" and hasattr(views, "seconds") else 1.0
+            net = net.to(how["device"])
+            found.append(judge(
+                protocols, net, fresh, source, transform, raw=raw, modality=modality, share=share, **how, **options
+            ))  # fmt: skip
+        for protocol in own:
+            modality = next(iter(self.plan.inputs))
+            fresh, transform = partial(self._untrained, modality), self.built.transform(modality)
+            net = Classifier(self.method.to(how["device"]))
+            found.append(judge([protocol], net, fresh, source, transform, geometry=None, modality=modality, **how))
+        return found
+
+    def _judge_pairs(self, protocols: list[Any], data: str | None) -> Judgement:
+        """All encoders against each other."""
+        if len(self.encoders) < 2:
+            names = " and ".join(p.name for p in protocols)
+            raise UserError(f"{names} compares modalities, and this run kept one encoder")
+        how, reads = self._how(), self.built.method.views.reads
+        try:
+            source = self._open(data)
+        except UserError:  # pictures without texts can still be told apart by prompts
+            if "text" not in reads or not all(isinstance(p, ZeroShot) for p in protocols):
+                raise
+            form = replace(self.plan.form, side=None)
+            source = open_data(str(data), [name for name in reads if name != "text"], **form.given())
+        nets = {modality: net.to(how["device"]) for modality, net in self.encoders.items()}
+        transforms = {modality: self.built.transform(modality) for modality in nets}
+        info = self.plan.info or self.built.data.info
+        words = info.shapes.get("text", (0,))[0]
+        tokenizer = self.built.data.tokenizer
+        return judge_pairs(
+            protocols, nets, self._untrained, source, transforms, tokenizer=tokenizer, words=words, **how
+        )
+
+    def suited(self) -> tuple[str, ...]:
+        """The protocols beyond the usual ones that what was kept, and the data, allow."""
+        nets, reads, toy = self.encoders, self.built.method.views.reads, self.plan.data.startswith("toyworld")
+        names = []
+        if len(nets) > 1 and len({getattr(net, "dim", modality) for modality, net in nets.items()}) == 1:
+            names += ["retrieval", *(["zero-shot"] if "text" in nets and self.built.data.info.classes else [])]
+        if any(getattr(net, "causal", False) for net in nets.values()):
+            names.append("perplexity")
+        if toy and (hasattr(nets.get("points"), "points") or ("audio" in nets and ":speech" in self.plan.data)):
+            names.append("segments")
+        if toy and "video" in reads and hasattr(nets.get("image"), "maps"):
+            names.append("propagation")
+        return tuple(names)
 
     def _untrained(self, modality: str) -> nn.Module:
         """What the run keeps for a modality, at its random initialisation."""
@@ -324,12 +392,15 @@ class Trained:
             galleries += token_pictures(net, x, shown_pictures(still(x), method.views, self.built.data))
         return galleries
 
-    def _open(self, data: str | Path | None) -> Data:
-        if data is None or str(data) == self.plan.data:
+    def _open(self, data: str | Path | None, more: Sequence[str] = ()) -> Data:
+        if (data is None or str(data) == self.plan.data) and not more:
             return self.built.data
+        if data is None or str(data) == self.plan.data:
+            reads = (*self.built.method.views.reads, *more)
+            return open_data(self.plan.data, reads, cache=self.plan.cache, **self.plan.form.given())
         # kept at the size that suits the other data, and cut, resampled and tokenised like the run's own
         form = replace(self.plan.form, side=None)
-        return open_data(str(data), self.built.method.views.reads, **form.given())
+        return open_data(str(data), (*self.built.method.views.reads, *more), **form.given())
 
     def _features(self, split: Any, modality: str, rows: Tensor | None = None) -> Any:
         device = processes.device_of(self.plan.device)
@@ -435,7 +506,8 @@ def _go(built: Built, folder: Path, device: torch.device, quiet: bool, again: bo
             name = f"encoder-{modality}.safetensors" if len(trained.encoders) > 1 else "encoder.safetensors"
             save_encoder(net, folder / name, card=_card(plan, built, modality, net))
         if plan.evaluate:
-            trained.judge(None, (*plan.evaluate, *(["classify"] if classifies else [])))
+            more = [name for name in trained.suited() if name not in plan.evaluate]
+            trained.judge(None, (*plan.evaluate, *(["classify"] if classifies else []), *more))
         if plan.report:
             trained.report()
     return trained

@@ -63,7 +63,7 @@ def evaluate(run: Run, /, data: str | None = None, protocols: tuple[str, ...] = 
     Args:
         run: the folder of the run
         data: another labelled data set; default: the run's own
-        protocols: knn, linear, low-shot, fine-tune
+        protocols: knn, linear, low-shot, fine-tune, retrieval, zero-shot, perplexity, segments, propagation
 
     Example: nolabel eval runs/simclr-photos --data cifar10/ --protocols knn
     """

@@ -27,6 +27,11 @@ from nolabel.engine.parallel import cores, started
 from nolabel.engine.precision import channels_last
 from nolabel.recipes import Recipe
 
+PROTOCOLS = (
+    "knn", "linear", "low-shot", "fine-tune", "classify", "retrieval", "zero-shot", "perplexity", "segments", "propagation"
+)  # fmt: skip
+"""names of evaluations"""
+
 
 @dataclass(frozen=True)
 class Options:
@@ -93,7 +98,8 @@ class Options:
     nonfinite: str = "stop"
     """stop at, or skip, steps whose loss or gradient is not finite"""
     evaluate: tuple[str, ...] = ("knn", "linear")
-    """protocols run at the end, of knn, linear, low-shot, fine-tune; empty for none. Classifiers are judged in any case"""
+    """protocols run at the end, of knn, linear, low-shot, fine-tune; empty for none. What only some methods allow (classify,
+    retrieval, zero-shot, perplexity, segments, propagation) is judged wherever it suits method and data"""
     report: bool = True
     """write report.html at the end"""
     quiet: bool = False
@@ -197,7 +203,7 @@ def resolve(
     _check_choice("cache", options.cache, ("auto", "always", "never"))
     _check_choice("recipe", options.recipe, ("auto", *recipes.SETTINGS))
     for protocol in options.evaluate:
-        _check_choice("evaluate", protocol, ("knn", "linear", "low-shot", "fine-tune", "classify"))
+        _check_choice("evaluate", protocol, PROTOCOLS)
     if sum(x is not None for x in (options.epochs, options.minutes, options.steps)) > 1:
         raise UserError("give only one of --epochs, --minutes and --steps")
     override(kind(), changes)  # unknown fields fail before any data is touched

@@ -33,7 +33,7 @@ from nolabel.data.text import Sentence, Words
 
 TRAIN, TEST = 20_000, 4_000
 """images and texts"""
-CLIPS = 10_000, 2_000
+CLIPS = 6_000, 1_500
 """clips and clouds"""
 TEST_FROM = 10**9
 """index of the first test sample, out of reach of any training set"""
@@ -311,13 +311,14 @@ def _classes(kind: type[World]) -> dict[str, tuple[str, ...]]:
         "background": factors.BACKGROUNDS,
     }  # fmt: skip
     speakers = tuple(f"speaker {i}" for i in range(speech.SPEAKERS + speech.TEST_SPEAKERS))
-    return {
+    every: dict[type[World], dict[str, tuple[str, ...]]] = {
         Images: of_objects,
         Clips: {**of_objects, "program": factors.PROGRAMS},
         Speech: {"word": speech.WORDS, "speaker": speakers},
         Things: {"kind": shapes.CLASSES},
         Corpus: {"topic": corpus.TOPICS},
-    }[kind]
+    }
+    return every[kind]
 
 
 def _middle(profile: Any) -> float:

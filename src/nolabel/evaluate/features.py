@@ -174,6 +174,12 @@ class EvalData:
     """of everything a protocol draws: validation split, subsets, initial weights"""
     modality: str = "image"
     """what the encoder takes"""
+    share: float = 1.0
+    """of a stored sound that the plain view keeps, in the middle"""
+    tokenizer: Any = None
+    """of text"""
+    words: int = 0
+    """tokens of a stored text"""
     _memory: WeakKeyDictionary = field(default_factory=WeakKeyDictionary, init=False, repr=False)
 
     def features(self, encoder: nn.Module, split: str) -> Features:

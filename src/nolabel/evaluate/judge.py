@@ -6,8 +6,10 @@ where that control was not asked for; `modality` says of which encoder. Accuraci
 """
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
+from functools import partial
+from itertools import permutations
 from typing import Any, NamedTuple, Protocol
 
 import torch
@@ -19,6 +21,7 @@ from nolabel.evaluate.features import EvalData, Transform, to_device
 from nolabel.evaluate.geometry import Geometry
 from nolabel.evaluate.knn import KNN
 from nolabel.evaluate.linear import Linear
+from nolabel.evaluate.zeroshot import ZeroShot
 
 Row = dict[str, Any]
 
@@ -60,6 +63,7 @@ def judge(
     raw: Sequence[str] = ("knn",),
     geometry: Geometry | None = Geometry(),  # noqa: B008 - frozen
     modality: str = "image",
+    share: float = 1.0,
 ) -> Judgement:
     """Evaluate `encoder` (on `device`) by each protocol.
 
@@ -68,13 +72,14 @@ def judge(
     fresh_encoder  makes the same encoder untrained; None leaves that control out
     raw            names of the protocols that also judge the raw input
     modality       what the encoder takes
+    share          of a stored sound that the transform keeps, in the middle
     geometry       label-free numbers, which are there even if no protocol can run; None leaves them out
     """
-    eval_data = EvalData(data.splits, transform, data.name, device, precision, seed=seed, modality=modality)
+    eval_data = EvalData(
+        data.splits, transform, data.name, device, precision, seed=seed, modality=modality, share=share
+    )  # fmt: skip
     train = data.splits["train"]
-    note = _obstacle(data)
-    notes = [note] if note else []
-    runnable: list[Evaluator] = [] if note else list(protocols)
+    runnable, notes = _runnable(protocols, data)
     if geometry is not None:
         runnable.append(geometry)
     if not runnable:
@@ -96,35 +101,99 @@ def judge(
         except UserError as error:
             notes.append(f"{protocol.name} was left out: {error}")
             continue
-        chosen = {key: value for key, value in result.items() if key not in protocol.metrics}
-        settings = {**asdict(protocol), **chosen, "precision": precision}  # type: ignore[call-overload]
-        rows += [
-            {
-                "modality": modality,
-                "protocol": protocol.name,
-                "version": protocol.version,
-                "data": data.name,
-                "split": "train" if protocol is geometry else "test",
-                "metric": metric,
-                "value": result[metric],
-                "random_init": control.get(metric),
-                "raw_input": baseline.get(metric),
-                "seed": seed,
-                "settings": {key: _plain(value) for key, value in settings.items()},
-            }
-            for metric in protocol.metrics
-            if metric in result
-        ]
+        split = "train" if protocol is geometry else "test"
+        rows += _rows(protocol, eval_data, split, modality, result, control, baseline)
     return Judgement(rows, notes)
 
 
-def _obstacle(data: Any) -> str:
-    """Why protocols that need labels cannot run, or nothing."""
+def judge_pairs(
+    protocols: Sequence[Any],
+    encoders: Mapping[str, nn.Module],
+    fresh_encoder: Callable[[str], nn.Module] | None,
+    data: Any,
+    transforms: Mapping[str, Transform],
+    seed: int = 0,
+    device: torch.device | str = "cpu",
+    precision: str = "auto",
+    tokenizer: Any = None,
+    words: int = 0,
+) -> Judgement:
+    """Evaluate encoders of several modalities against each other, each ordered pair by each protocol that suits it.
+
+    tokenizer, words  of the text that the encoders were trained on
+    Others as for `judge`, by modality. Zero-shot asks with samples of any modality for texts.
+    """
+    found, notes = _runnable(protocols, data)
+    eval_data = {
+        name: EvalData(
+            data.splits, transforms[name], data.name, device, precision, seed=seed, modality=name,
+            tokenizer=tokenizer, words=words,
+        )
+        for name in encoders
+    }  # fmt: skip
+    untrained: dict[str, nn.Module] = {}
+    if fresh_encoder is not None and found:
+        for name in encoders:
+            make, split = partial(fresh_encoder, name), data.splits["train"]
+            able = name != "text" or "text" in split.columns  # prompts alone: nothing to calibrate on
+            untrained[name] = random_init(make, split, transforms[name], seed, device) if able else make().eval()
+    rows = []
+    for protocol in found:
+        for query, target in permutations(encoders, 2):
+            if isinstance(protocol, ZeroShot) and target != "text":
+                continue
+            try:
+                both = (eval_data[query], eval_data[target])
+                result = protocol(encoders[query], encoders[target], *both)
+                control = protocol(untrained[query], untrained[target], *both) if untrained else {}
+            except UserError as error:
+                notes.append(f"{protocol.name} of {query} by {target} was left out: {error}")
+                continue
+            rows += _rows(protocol, eval_data[query], "test", f"{query} to {target}", result, control, {})
+    return Judgement(rows, notes)
+
+
+def _rows(
+    protocol: Any,
+    data: EvalData,
+    split: str,
+    modality: str,
+    result: dict[str, float],
+    control: dict[str, float],
+    baseline: dict[str, float],
+) -> list[Row]:
+    chosen = {key: value for key, value in result.items() if key not in protocol.metrics}
+    settings = {**asdict(protocol), **chosen, "precision": data.precision}
+    return [
+        {
+            "modality": modality,
+            "protocol": protocol.name,
+            "version": protocol.version,
+            "data": data.name,
+            "split": split,
+            "metric": metric,
+            "value": result[metric],
+            "random_init": control.get(metric),
+            "raw_input": baseline.get(metric),
+            "seed": data.seed,
+            "settings": {key: _plain(value) for key, value in settings.items()},
+        }
+        for metric in protocol.metrics
+        if metric in result
+    ]
+
+
+def _runnable(protocols: Sequence[Any], data: Any) -> tuple[list[Any], list[str]]:
+    """The protocols that data suit, and a sentence about the others."""
     if "test" not in data.splits:
-        return f'data "{data.name}" has no test split, so nothing was judged with labels; only geometry is shown.'
-    if not data.splits["train"].classes or not data.splits["test"].classes:
-        return f'data "{data.name}" has no labels, so nothing was judged with them; only geometry is shown.'
-    return ""
+        return [], [f'data "{data.name}" has no test split, so nothing was judged with labels; only geometry is shown.']
+    if all(split.classes for split in (data.splits["train"], data.splits["test"])):
+        return list(protocols), []
+    able = [protocol for protocol in protocols if not getattr(protocol, "labelled", True)]
+    if len(able) == len(protocols):
+        return able, []
+    shown = " and ".join(protocol.name for protocol in able) or "geometry"
+    return able, [f'data "{data.name}" has no labels, so nothing was judged with them; only {shown} is shown.']
 
 
 def _plain(value: Any) -> Any:

@@ -12,7 +12,9 @@ import numpy as np
 
 Row = dict[str, Any]
 
-_HIGHER = re.compile(r"top|acc|m?ap\b|m?iou|auc|f1|r2|nmi|ari|precision|recall|psnr|ssim|score|pearson|spearman")
+_HIGHER = re.compile(
+    r"top|acc|r\d+$|score|[jf]$|m?ap\b|m?iou|auc|f1|r2|nmi|ari|precision|recall|psnr|ssim|score|pearson|spearman"
+)
 _LOWER = re.compile(r"error|loss|rmse|mse|mae|abs_?rel|perplexity|distance|nll|[ew]er\b")
 
 
