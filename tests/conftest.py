@@ -15,7 +15,7 @@ def pytest_addoption(parser):
     parser.addoption("--slow", action="store_true", help="also run the tests marked slow")
     parser.addoption("--all-methods", action="store_true", help="run sampled tests on every method")
     parser.addoption(
-        "--learning-minutes", type=float, default=1.5, help="time for the short forms of the learning study"
+        "--learning-minutes", type=float, default=0.0, help="time for the short forms of the learning study"
     )
 
 

@@ -356,6 +356,6 @@ def test_the_alarm_rings_once_for_collapsed_embeddings_or_features(logged, shrin
 
     told = []
     run = make(Line, steps=12, observers=[])
-    run.observers = [Tell(), Monitor(run.source.x, tell=told.append)]
+    run.observers = [Tell(), Monitor({"x": run.source.x}, tell=told.append)]
     run.train()
     assert len(told) == rings and all("collapse alarm at step 4" in line for line in told)
