@@ -15,6 +15,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from nolabel.core import Method, Optim, labelled_rows
+from nolabel.core.dist import mean_over_ranks
 from nolabel.losses.semi import balanced_weights, weighted_cross_entropy
 from nolabel.networks.classifier import classifier
 from nolabel.networks.ema import EMA
@@ -55,7 +56,7 @@ class NoisyStudent(Method):
     def begin_stage(self, t, data):
         if t.stage == 0:
             return
-        p_NC = data.encode(self.model).softmax(1)
+        p_NC = mean_over_ranks(data.encode(self.model).softmax(1))  # each rank has batch norm statistics of its own
         self.trust.copy_(balanced_weights(p_NC, data.labels < 0, self.confidence, self.each_class))
         self.guess.copy_(F.one_hot(p_NC.argmax(1), p_NC.shape[1]) if self.hard else p_NC)
         self.model.load_state_dict(self.start.net.state_dict())

@@ -19,6 +19,7 @@ import torch
 import torch.nn.functional as F
 
 from nolabel.core import Method, Optim, labelled_rows
+from nolabel.core.dist import mean_over_ranks
 from nolabel.losses.semi import most_confident, weighted_cross_entropy
 from nolabel.networks.classifier import classifier
 from nolabel.networks.ema import EMA
@@ -65,7 +66,7 @@ class PseudoLabel(Method):
     def begin_stage(self, t, data):
         if t.stage == 0:
             return
-        p_NC = data.encode(self.model).softmax(1)
+        p_NC = mean_over_ranks(data.encode(self.model).softmax(1))  # each rank has batch norm statistics of its own
         confidence_N, guess_N = p_NC.max(1)
         allowed_N = (data.labels < 0) & (confidence_N >= self.threshold)
         trust_N = allowed_N.float()
