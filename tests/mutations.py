@@ -96,7 +96,7 @@ MISTAKES = {
     ),
     "sinkhorn-of-one-rank": Mistake(
         "prototypes are shared out within each rank", "losses/cluster.py",
-        "share / sum_over_ranks(sample_B @ plan_BK)", "share / (sample_B @ plan_BK)",
+        "sum_over_ranks((sample_B * mass_B) @ plan_BK)", "((sample_B * mass_B) @ plan_BK)",
         "tests/distributed/test_losses_ranks.py",
     ),
     "average-the-wrong-way": Mistake(
@@ -159,7 +159,7 @@ MISTAKES = {
     ),
     "optimiser-not-restored": Mistake(
         "resume forgets the moments of the optimiser", "engine/run.py",
-        'o.load_state_dict(state["optims"][name])', "pass", "tests/unit/test_engine.py -k resume",
+        'o.load_state_dict({**state["optims"][name], "state": moments})', "pass", "tests/unit/test_engine.py -k resume",
     ),
     "same-order-every-epoch": Mistake(
         "samples come in the same order in every epoch", "data/order.py",
@@ -167,7 +167,7 @@ MISTAKES = {
     ),
     "rows-twice": Mistake(
         "all ranks read the same rows", "data/source.py",
-        "first = step * self.batch + self.rank * share", "first = step * self.batch", "tests/unit/test_data_source.py",
+        "first = step * passes.batch + self.rank * part", "first = step * passes.batch", "tests/unit/test_data_source.py",
     ),
     "parts-not-averaged": Mistake(
         "accumulated gradients are added up", "engine/run.py",

@@ -46,7 +46,7 @@ def shared_draws(rank: int, world: int, known: int):
             *before, shape = args if isinstance(args[-1], tuple | list) else ((), args)
             if options.get("generator") is None and shape and shape[0] in rows:
                 whole = draw(*[x for x in before if x != ()], (shape[0] * world, *shape[1:]), **options)
-                return whole.chunk(world)[rank]
+                return rows_of(whole, rank, world, known if len(whole) == BATCH else 0)
             return draw(*args, **options)
 
         return of_rank
@@ -97,16 +97,16 @@ def shared_masks(name: str, rank: int, world: int):
         yield
 
 
+def rows_of(x: torch.Tensor, rank: int, world: int, known: int, axis: int = 0) -> torch.Tensor:
+    """The rows of one rank: its part of the first `known`, which have a label, then its part of the others."""
+    kinds = x.split((known, x.shape[axis] - known), axis)
+    return torch.cat([kind.chunk(world, axis)[rank] for kind in kinds if kind.shape[axis]], axis)
+
+
 def part_of(batch: dict, rank: int, world: int, labelled: float = 0.0) -> dict:
     """The rows of one rank, its part of those with a label first; crops of one size are stacked before the batch axis."""
     known = labelled_rows(labelled, BATCH)
-
-    def cut(x):
-        axis = 0 if len(x) == BATCH else 1
-        kinds = x.split((known, BATCH - known), axis)
-        return torch.cat([kind.chunk(world, axis)[rank] for kind in kinds if kind.shape[axis]], axis)
-
-    return {k: cut(v) for k, v in batch.items()}
+    return {k: rows_of(v, rank, world, known, 0 if len(v) == BATCH else 1) for k, v in batch.items()}
 
 
 def one_step(name: str, rank: int = 0, world: int = 1) -> dict:

@@ -48,7 +48,7 @@ def worker(rank: int, folder: str) -> None:
         found[f"{name} ddp"] = everything(ddp)
         sharded = halves(name, shard=True, folder=place)
         plain = sharded.method.views.plain(sharded.source.at(0, 0))
-        sharded.observers = [Monitor(next(iter(plain.values())), tell=lambda line: None)] if rank == 0 else []
+        sharded.observers = [Monitor(plain, tell=lambda line: None)] if rank == 0 else []
         sharded.train(until=3)
         sharded.save()
         found[f"{name} at 3"] = everything(sharded)

@@ -2,7 +2,6 @@
 
 import io
 import json
-import multiprocessing
 import os
 import random
 import struct
@@ -21,9 +20,9 @@ import torch
 
 from nolabel.core import UserError
 from nolabel.data import open_data
+from tests.processes import answer
 from tests.unit.data_files import encode, jpeg, pixels, write_folder, write_parquet, write_tar
 
-FORK = multiprocessing.get_context("fork")
 KINDS = {"jpg": "JPEG", "png": "PNG", "webp": "WEBP"}
 
 
@@ -73,28 +72,6 @@ def bomb(side: int, whole: bool) -> bytes:
     return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", head) + chunk(b"IDAT", rows) + chunk(b"IEND", b"")
 
 
-def apart(work, seconds):
-    """What `work` returns in a process of its own: neither a crash nor a hang takes the test with it."""
-    here, there = FORK.Pipe(duplex=False)
-
-    def run():
-        torch.set_num_threads(1)
-        there.send(work())
-
-    process = FORK.Process(target=run)
-    process.start()
-    there.close()
-    try:
-        assert here.poll(seconds), "it hangs"
-        return here.recv()
-    except EOFError:
-        process.join()
-        raise AssertionError(f"the process died with code {process.exitcode}") from None
-    finally:
-        process.kill()
-        process.join()
-
-
 def summary(spec, **options):
     """Rows and names of what was skipped, of every split; or the one line that refuses all of it."""
     try:
@@ -107,6 +84,11 @@ def summary(spec, **options):
         return str(error)
     train = data.splits["train"]
     return len(train), dict(train.skipped)
+
+
+def summaries(files, **options):
+    """`summary` of each."""
+    return [summary(file, **options) for file in files]
 
 
 def test_a_folder_of_damaged_images(tmp_path):
@@ -132,7 +114,7 @@ def test_a_folder_of_damaged_images(tmp_path):
         (root / "two\nlines.jpg").write_bytes(b"bad")
         Path(os.fsdecode(os.fsencode(root) + b"/\xff\xfe.jpg")).write_bytes(b"bad")
         written |= {"two\\nlines.jpg", "\\udcff\\udcfe.jpg"}
-    good, skipped = apart(lambda: summary(root, size=24), 120)
+    good, skipped = answer(120, summary, root, size=24)
     assert good + len(skipped) == len(written) and set(skipped) <= written
     must = {"empty.jpg", "text.png", "bomb.png", "real-bomb.png", "self.jpg", "gone.jpg", "two\\nlines.jpg"}
     assert must <= set(skipped) and 100 < len(skipped) < 600
@@ -163,7 +145,7 @@ def test_damaged_containers(kind, tmp_path):
     files = [tmp_path / f"{kind}-{i:03}.{suffix}" for i in range(100)]
     for file in files:
         file.write_bytes(damaged(whole, rng))
-    outcomes = apart(lambda: [summary(file, size=24) for file in files], 120)
+    outcomes = answer(120, summaries, files, size=24)
     refused = [(f, o) for f, o in zip(files, outcomes) if isinstance(o, str)]
     assert all(file.name in line and "\n" not in line for file, line in refused)
     assert 5 < len(refused) < 100, "damage that matters, and damage that does not"
@@ -189,7 +171,7 @@ def test_arrays_that_claim_to_be_huge(tmp_path):
     blob = (tmp_path / "c.npz").read_bytes()
     (tmp_path / "c.npz").write_bytes(blob.replace(struct.pack("<I", 1000), struct.pack("<I", 2**32 - 2)))
     for name in ("a.npy", "a.npz", "b.npz", "c.npz"):
-        line = apart(lambda name=name: summary(tmp_path / name), 60)
+        line = answer(60, summary, tmp_path / name)
         assert isinstance(line, str) and name in line
 
 
@@ -225,10 +207,10 @@ def test_parquet_rows_are_as_safe_as_files(tmp_path):
     rng = random.Random(2)
     blobs = [damaged(encode(pixels(i % 7, 24), KINDS[("jpg", "png", "webp")[i % 3]]), rng) for i in range(150)]
     write_parquet(tmp_path / "p.parquet", [jpeg(0, 24), *blobs, bomb(30_000, False), None])
-    good, skipped = apart(lambda: summary(tmp_path / "p.parquet", size=24), 60)
+    good, skipped = answer(60, summary, tmp_path / "p.parquet", size=24)
     assert good + len(skipped) == 153 and {"p.parquet row 151", "p.parquet row 152"} <= set(skipped)
     pq.write_table(pa.table({"image": [b"x"], "label": [2**62]}), tmp_path / "q.parquet")
-    assert "q.parquet" in apart(lambda: summary(tmp_path / "q.parquet"), 60)
+    assert "q.parquet" in answer(60, summary, tmp_path / "q.parquet")
 
 
 def test_links_in_circles_end(tmp_path):
@@ -238,4 +220,4 @@ def test_links_in_circles_end(tmp_path):
         folder.mkdir()
         (folder / "up").symlink_to(root)
         (folder / "next").symlink_to(root / f"f{(i + 1) % 30}")
-    assert apart(lambda: summary(root, size=24), 30) == (2, {})
+    assert answer(30, summary, root, size=24) == (2, {})

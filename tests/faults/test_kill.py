@@ -1,6 +1,5 @@
 """kill -9 at random moments, in steps and while checkpoints are written; resume ends bitwise where nothing happened."""
 
-import multiprocessing
 import os
 import random
 import signal
@@ -12,9 +11,9 @@ import torch
 from safetensors.torch import load_file
 
 from nolabel import methods
+from tests.processes import process
 from tests.support import NARROW
 
-FORK = multiprocessing.get_context("fork")
 KILLS = 20
 
 
@@ -52,16 +51,19 @@ def resume(folder):
 
 def run(target, *args, moment=None):
     """Run in a process of its own; with `moment`, kill it once that function says so. Returns its exit code."""
-    process = FORK.Process(target=target, args=args)
-    process.start()
+    child = process(target, *args)
+    child.start()
     limit = time.monotonic() + 120
-    while moment is not None and process.is_alive() and time.monotonic() < limit:
+    while moment is not None and child.is_alive() and time.monotonic() < limit:
         if moment():
-            os.kill(process.pid, signal.SIGKILL)
+            os.kill(child.pid, signal.SIGKILL)
             break
         time.sleep(0.001)
-    process.join(180)
-    return process.exitcode
+    child.join(180)
+    if child.is_alive():
+        child.kill()
+        raise AssertionError("it hangs")
+    return child.exitcode
 
 
 def after_lines(folder, count, delay=0.0):
@@ -150,13 +152,13 @@ def test_twenty_kills_at_all_kinds_of_moments(images, tmp_path):
 def test_sigterm_writes_a_checkpoint_and_the_end_is_bitwise_the_same(images, tmp_path):
     assert run(train, "simclr", images, tmp_path / "whole") == 0
     cut = tmp_path / "cut"
-    process = FORK.Process(target=train, args=("simclr", images, cut), kwargs={"checkpoint_minutes": 60.0})
-    process.start()
-    while not after_lines(cut, 2)() and process.is_alive():
+    child = process(train, "simclr", images, cut, checkpoint_minutes=60.0)
+    child.start()
+    while not after_lines(cut, 2)() and child.is_alive():
         time.sleep(0.001)
-    process.terminate()
-    process.join(60)
-    assert process.exitcode == 143
+    child.terminate()
+    child.join(60)
+    assert child.exitcode == 143
     (written,) = (cut / "checkpoints").glob("step-*.pt")
     assert int(written.name[8:17]) >= 2 and not (cut / "encoder.safetensors").exists()
     assert run(resume, cut) == 0

@@ -1,5 +1,4 @@
 import errno
-import multiprocessing
 import os
 import shutil
 import sys
@@ -13,6 +12,7 @@ from nolabel.core import UserError
 from nolabel.data import ArrayColumn, Split, cache, open_data
 from nolabel.data.columns import EncodedColumn
 from nolabel.data.files import FileStore
+from tests.processes import CLEAN, process
 from tests.unit.data_files import CLASSES, encode, jpeg, pixels, write_folder, write_tar
 
 
@@ -171,25 +171,23 @@ def build(report, seconds):
 
 @pytest.mark.skipif(sys.platform == "win32", reason="POSIX signals and locks")
 def test_a_killed_builder_leaves_no_half_entry_and_two_builders_agree(tmp_path):
-    fork = multiprocessing.get_context("fork")
-
     def start(report, seconds):
-        process = fork.Process(target=build, args=(report, seconds))
-        process.start()
-        return process
+        child = process(build, report, seconds)
+        child.start()
+        return child
 
-    report = fork.Queue()
+    report = CLEAN.Queue()
     victim = start(report, 60)
     assert report.get(timeout=30)[0] == "chunk"
     victim.kill()
     victim.join()
     left = list((tmp_path / "cache").glob("slow-*.tmp-*"))
     assert left and not any((path / "meta.json").exists() for path in (tmp_path / "cache").glob("slow-*"))
-    report = fork.Queue()
+    report = CLEAN.Queue()
     both = [start(report, 0.02) for _ in range(2)]
     said = [report.get(timeout=30) for _ in range(6)]
-    for process in both:
-        process.join()
+    for child in both:
+        child.join()
     assert [value for what, value in said if what == "sum"] == [int(np.arange(4096, dtype=np.uint8).sum() * 192)] * 2
     assert len({value for what, value in said if what == "chunk"}) == 1, "the second waits for the first"
     assert not list((tmp_path / "cache").glob("slow-*.tmp-*"))
