@@ -12,17 +12,13 @@ median over rounds of our rate by the peer's, so above 1 ours is faster. Every b
 import argparse
 import importlib
 import json
-import os
-import platform
 import subprocess
 import sys
-from datetime import UTC, datetime
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
-NAMES = ("views", "decode", "losses", "step", "knn", "engine", "startup", "end_to_end")
-ROOT = Path(__file__).parent.parent
-PACKAGES = ("nolabel", "torch", "torchvision", "timm", "numba", "lightly", "lightning", "kornia", "faiss-cpu", "numpy")
+from bench.harness import ROOT, keep
+
+NAMES = ("views", "decode", "losses", "step", "loop", "knn", "engine", "startup", "end_to_end")
 
 
 def main() -> None:
@@ -46,12 +42,7 @@ def main() -> None:
     if chosen.json:
         chosen.json.write_text(json.dumps(rows, indent=1))
         return
-    target = ROOT / "results" / ("bench.json" if chosen.device == "cpu" else f"bench-{chosen.device}.json")
-    kept = json.loads(target.read_text())["rows"] if target.exists() else []
-    done = {r["bench"] for r in rows}
-    record = {"about": about(), "rows": [r for r in kept if r["bench"] not in done] + rows}
-    target.write_text(json.dumps(record, indent=1) + "\n")
-    target.with_suffix(".md").write_text(table(record, chosen.device))
+    keep(rows, chosen.device)
 
 
 def _apart(name: str, chosen: argparse.Namespace) -> list[dict]:
@@ -69,49 +60,6 @@ def _apart(name: str, chosen: argparse.Namespace) -> list[dict]:
         ratio = "" if r["ratio"] is None else f"{r['ratio']:8.2f} x {r['peer_name']}"
         print(f"  {r['case'][:72]:72s} {r['ours']:12,.4g} {r['unit']:12s} {ratio}", file=sys.stderr, flush=True)
     return rows
-
-
-def about() -> dict:
-    """Machine, versions, time and command."""
-
-    def of(package: str) -> str | None:
-        try:
-            return version(package)
-        except PackageNotFoundError:
-            return None
-
-    info = Path("/proc/cpuinfo")
-    lines = info.read_text().splitlines() if info.exists() else []
-    cpu = next((x.split(":")[1].strip() for x in lines if x.startswith("model name")), "")
-    return {
-        "time": datetime.now(UTC).isoformat(timespec="minutes"),
-        "command": "python -m bench " + " ".join(sys.argv[1:]),
-        "machine": f"{cpu or platform.processor()}, {os.cpu_count()} cores, {platform.system()}",
-        "versions": {p: v for p in PACKAGES if (v := of(p))},
-    }
-
-
-def table(record: dict, device: str) -> str:
-    """The rows as Markdown."""
-    lines = [
-        f"# Benchmarks on {device}",
-        "",
-        f"`{record['about']['command'].strip()}`, {record['about']['time']}, {record['about']['machine']};",
-        ", ".join(f"{k} {v}" for k, v in record["about"]["versions"].items()) + ".",
-        "",
-        "Ours and the peer run in turns in one process; rates are medians, the ratio is the median over rounds, and above 1",
-        "nolabel is faster (or smaller, where the unit is memory).",
-        "",
-        "| bench | case | nolabel | peer | | ratio |",
-        "|---|---|---:|---:|---|---:|",
-    ]
-    for r in record["rows"]:
-        peer = "" if r["peer"] is None else f"{r['peer']:,.4g}"
-        ratio = "" if r["ratio"] is None else f"**{r['ratio']:.2f}**"
-        lines.append(
-            f"| {r['bench']} | {r['case']} | {r['ours']:,.4g} {r['unit']} | {peer} | {r['peer_name']} | {ratio} |"
-        )
-    return "\n".join(lines) + "\n"
 
 
 if __name__ == "__main__":

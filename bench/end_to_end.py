@@ -3,24 +3,22 @@
     python -m bench.end_to_end --clock --data cifar10/          minutes until 20-NN passes 54 %, ours and lightly's loop
     python -m bench.end_to_end --gpu-clock --data cifar10/      SimCLR, ResNet-18, 200 epochs, batch 512; resumes itself
 
-The clock leaves evaluation out on both sides: the same tiny encoder, AdamW, batch 256 and two cores; the peer is lightly's
+The clock leaves evaluation out on both sides: the same tiny encoder, optimiser, batch 256 and two cores; the peer is lightly's
 transform, NTXentLoss and a Lightning loop with two loader workers.
 """
 
 import argparse
 import io
 import json
-import subprocess
-import sys
 import tempfile
-import time
 from pathlib import Path
 
 import numpy as np
 import torch
 from torch import nn
 
-from bench.harness import Row, compare, installed
+from bench import loop
+from bench.harness import Row, compare, installed, keep
 
 GOAL, LIMIT = 54.0, 1200.0
 
@@ -83,105 +81,25 @@ def accuracy(encoder: nn.Module, data) -> float:
     return KNN()(encoder, EvalData(data.splits, lambda b: plain(b["image"], 32, IMAGENET_MEAN, IMAGENET_STD)))["top1"]
 
 
-def clock_ours(folder: str) -> float:
-    """Seconds of training until the goal: our views, loss and engine, the encoder's recipe."""
-    from nolabel import methods, recipes
-    from nolabel.core.fields import override
-    from nolabel.data import Prefetcher, Source, open_data
-    from nolabel.encoders import image_encoder
-    from nolabel.engine import Run, Settings
-    from nolabel.engine.precision import keep_freed_memory
-
-    keep_freed_memory()
-    torch.set_num_threads(2)
-    torch.manual_seed(0)
-    data = open_data(folder)
-    method = override(methods.load("simclr")(), recipes.find("tiny", "simclr", 32).fields)
-    method.build(data.info, image_encoder("tiny", 32))
-    method.to(memory_format=torch.channels_last)
-    source, settings = Source(data.splits["train"], 256), Settings(epochs=24, batch=256)
-    run = Run(method, source, settings, feed=lambda seed, start: Prefetcher(source, seed, start))
-    spent = 0.0
-    while spent < LIMIT:
-        start = time.perf_counter()
-        run.train(until=run.step + 100)
-        spent += time.perf_counter() - start
-        if spent > 15 and accuracy(method.encoder, data) >= GOAL:
-            break
-    return spent
-
-
-def clock_lightly(folder: str) -> float:
-    """The same with lightly's transform and loss under Lightning, two loader workers."""
-    import logging
-
-    import lightning
-    from lightly.loss import NTXentLoss
-    from lightly.transforms import SimCLRTransform
-    from PIL import Image
-
+def seconds_until_goal(side: str, folder: str) -> float:
+    """Seconds of training until 20-NN passes the goal, or the limit; both sides by the optimiser and at the views' size
+    of the tiny recipe.
+    """
     from nolabel import recipes
     from nolabel.data import open_data
-    from nolabel.encoders import image_encoder
-    from nolabel.networks.mlp import mlp
 
-    logging.getLogger("lightning").setLevel(logging.ERROR)
     torch.set_num_threads(2)
     torch.manual_seed(0)
-    data = open_data(folder)
+    data, spent = open_data(folder), [0.0]
     fields = recipes.find("tiny", "simclr", 32).fields
-    images = data.splits["train"].take(torch.arange(len(data.splits["train"])))["image"].numpy()
-    transform = SimCLRTransform(input_size=32, cj_strength=0.5, min_scale=0.2, gaussian_blur=0.0)
-    encoder = image_encoder("tiny", 32)
 
-    class Pictures(torch.utils.data.Dataset):
-        def __len__(self) -> int:
-            return len(images)
+    def look(net: nn.Module, step: int, seconds: float) -> bool:
+        spent[0] = seconds
+        return seconds > LIMIT or (seconds > 15 and accuracy(net, data) >= GOAL)
 
-        def __getitem__(self, i: int):
-            return transform(Image.fromarray(images[i]))
-
-    class Module(lightning.LightningModule):
-        def __init__(self) -> None:
-            super().__init__()
-            self.model = nn.Sequential(encoder, mlp(encoder.dim, 512, 128))
-            self.criterion = NTXentLoss(temperature=0.1)
-
-        def training_step(self, batch, index):
-            return self.criterion(self.model(batch[0]), self.model(batch[1]))
-
-        def configure_optimizers(self):
-            optim = torch.optim.AdamW(
-                self.parameters(), lr=fields["optim"].lr, weight_decay=fields["optim"].weight_decay
-            )
-            steps = 24 * (len(images) // 256)
-            return [optim], [
-                {"scheduler": torch.optim.lr_scheduler.CosineAnnealingLR(optim, steps), "interval": "step"}
-            ]
-
-    class Clock(lightning.Callback):
-        spent, since = 0.0, 0.0
-
-        def on_train_start(self, trainer, module) -> None:
-            self.since = time.perf_counter()
-
-        def on_train_batch_end(self, trainer, module, outputs, batch, index) -> None:
-            if (trainer.global_step % 100) == 0:
-                self.spent += time.perf_counter() - self.since
-                done = self.spent > 15 and accuracy(encoder, data) >= GOAL
-                trainer.should_stop = done or self.spent > LIMIT
-                self.since = time.perf_counter()
-
-    clock = Clock()
-    loader = torch.utils.data.DataLoader(
-        Pictures(), 256, shuffle=True, drop_last=True, num_workers=2, persistent_workers=True
-    )
-    trainer = lightning.Trainer(
-        max_epochs=24, min_epochs=0, logger=False, enable_checkpointing=False, enable_progress_bar=False,
-        enable_model_summary=False, callbacks=[clock], accelerator="cpu",
-    )  # fmt: skip
-    trainer.fit(Module(), loader)
-    return clock.spent
+    train = {"ours": loop.ours, "lightly": loop.lightly}[side]
+    train(data, look, encoder="tiny", size=fields["views"].size, batch=256, optim=fields["optim"])
+    return spent[0]
 
 
 def clock(folder: str, rounds: int = 1) -> None:
@@ -189,14 +107,14 @@ def clock(folder: str, rounds: int = 1) -> None:
     took: dict[str, list[float]] = {"ours": [], "lightly": []}
     for _ in range(rounds):
         for side in took:
-            code = f"from bench.end_to_end import clock_{side}; print('TOOK', clock_{side}({folder!r}))"
-            done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-            took[side].append(float(done.stdout.split("TOOK")[1]))
+            took[side].append(loop.apart(side, f"end_to_end.seconds_until_goal({side!r}, {folder!r})"))
             print(side, f"{took[side][-1]:.0f} s", flush=True)
-    mean = {side: float(np.median(s)) for side, s in took.items()}
-    print(
-        json.dumps({"case": f"CIFAR-10, tiny, until 20-NN {GOAL} %", **mean, "ratio": mean["lightly"] / mean["ours"]})
-    )
+    ours, peer = (float(np.median(took[side])) for side in took)
+    row = {"bench": "clock", "case": f"CIFAR-10, tiny, two cores: until 20-NN passes {GOAL:g} %", "ours": ours,
+           "peer": peer, "peer_name": "lightly's example under Lightning", "ratio": peer / ours, "unit": "s",
+           "rounds": rounds}  # fmt: skip
+    print(json.dumps(row))
+    keep([row])
 
 
 def gpu_clock(folder: str, epochs: float, batch: int, encoder: str) -> None:

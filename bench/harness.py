@@ -1,14 +1,22 @@
-"""Interleaved timing of one case against its peers: medians of rates, medians of per-round ratios, peak memory."""
+"""Interleaved timing of one case against its peers: medians of rates, medians of per-round ratios; the table of results."""
 
 import gc
 import importlib.util
-import resource
+import json
+import os
+import platform
 import statistics
+import sys
 import time
 from collections.abc import Callable
+from datetime import UTC, datetime
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
 from typing import Any
 
 Row = dict[str, Any]
+ROOT = Path(__file__).parent.parent
+PACKAGES = ("nolabel", "torch", "torchvision", "timm", "numba", "lightly", "lightning", "kornia", "faiss-cpu", "numpy")
 
 
 def installed(package: str) -> bool:
@@ -59,6 +67,55 @@ def compare(
     ]
 
 
-def peak_mb() -> float:
-    """Largest resident size of this process so far, in MiB (Linux)."""
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+def keep(rows: list[Row], device: str = "cpu") -> None:
+    """Put rows into results/bench.json and its table, in place of older ones of the same benchmark."""
+    target = ROOT / "results" / ("bench.json" if device == "cpu" else f"bench-{device}.json")
+    old = json.loads(target.read_text()) if target.exists() else []
+    done, now = {r["bench"] for r in rows}, about()
+    record = [r for r in old if r["bench"] not in done] + [{**r, **now} for r in rows]
+    target.write_text(json.dumps(record, indent=1) + "\n")
+    target.with_suffix(".md").write_text(table(record, device))
+
+
+def about() -> dict:
+    """Machine, versions, time and command."""
+
+    def of(package: str) -> str | None:
+        try:
+            return version(package)
+        except PackageNotFoundError:
+            return None
+
+    info = Path("/proc/cpuinfo")
+    lines = info.read_text().splitlines() if info.exists() else []
+    cpu = next((x.split(":")[1].strip() for x in lines if x.startswith("model name")), "")
+    return {
+        "time": datetime.now(UTC).isoformat(timespec="minutes"),
+        "command": " ".join(["python -m", getattr(sys.modules["__main__"].__spec__, "name", "bench"), *sys.argv[1:]]),
+        "machine": f"{cpu or platform.processor()}, {os.cpu_count()} cores, {platform.system()}",
+        "versions": {p: v for p in PACKAGES if (v := of(p))},
+    }
+
+
+def table(rows: list[Row], device: str) -> str:
+    """The rows as Markdown."""
+    lines = [
+        f"# Benchmarks on {device}",
+        "",
+        "Ours and the peer run in turns; rates are medians, the ratio is the median over rounds, and above 1 nolabel is",
+        "faster (or smaller, where the unit is memory).",
+        "",
+        "| bench | case | nolabel | peer | | ratio |",
+        "|---|---|---:|---:|---|---:|",
+    ]
+    for r in rows:
+        peer = "" if r["peer"] is None else f"{r['peer']:,.4g}"
+        ratio = "" if r["ratio"] is None else f"**{r['ratio']:.2f}**"
+        cells = [r["bench"], r["case"], f"{r['ours']:,.4g} {r['unit']}", peer, r["peer_name"], ratio]
+        lines.append(f"| {' | '.join(cells)} |")
+    lines.append("")
+    for how in dict.fromkeys((r["command"], r["time"], r["machine"], json.dumps(r["versions"])) for r in rows):
+        named = ", ".join(dict.fromkeys(r["bench"] for r in rows if (r["command"], r["time"]) == how[:2]))
+        versions = ", ".join(f"{k} {v}" for k, v in json.loads(how[3]).items())
+        lines.append(f"- {named}: `{how[0].strip()}`, {how[1]}, {how[2]}; {versions}.")
+    return "\n".join(lines) + "\n"

@@ -6,13 +6,15 @@ from pathlib import Path
 
 import pytest
 
-from nolabel.core import UserError
+from nolabel.core import Clock, UserError
+from nolabel.core.random import generator
 from nolabel.studies import load, names, title
 from nolabel.studies._fill import known
 from nolabel.studies._ledger import Ledger
 from nolabel.studies._trial import Trial
 from nolabel.studies.compare import cells_of, head, scores, table
-from nolabel.studies.learning import floor_of, judged_by, own_of, page, rows
+from nolabel.studies.learning import OWN, floor_of, judged_by, own_of, page, rows
+from tests.support import Noise, build
 from tests.unit.data_files import write_folder
 
 SPAWN = multiprocessing.get_context("spawn")
@@ -29,6 +31,14 @@ def record(method="simclr", data="d", seed=0, value=50.0, minutes=1.0, alarms=()
 
 def trial(method="simclr", seed=0, minutes=1.0, protocols=("knn",), own=None):
     return Trial(method, "d", seed, {"minutes": minutes}, protocols, own)
+
+
+@pytest.mark.parametrize("name", OWN)
+def test_own_criteria_are_what_the_method_logs(name):
+    method = build(name)
+    noise = Noise.of(method)
+    loss, logs = method(method.views(noise.at(0, 0), generator(1)), Clock(1, 10, noise.epoch_steps))
+    assert OWN[name] in {**logs, "loss": loss}
 
 
 def test_a_finished_trial_is_kept_and_budgets_never_mix(tmp_path):

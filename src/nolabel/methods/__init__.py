@@ -27,7 +27,7 @@ class Entry:
     citation: str
     arxiv: str
     modalities: tuple[str, ...]
-    """what `build` takes; "any" for methods that run on the tokens of every modality"""
+    """the family where that is one; else what `build` takes, "any" for methods on the tokens of every modality"""
 
 
 def names() -> list[str]:
@@ -83,14 +83,9 @@ def describe(name: str) -> Entry:
     takes = [a.arg for f in builds for a in f.args.args[2:]]
     if preset := _preset(tree):
         takes = [preset[1]]
-    return Entry(
-        name,
-        path.parent.name,
-        title,
-        citation,
-        arxiv[1] if arxiv else "",
-        tuple(t if t in MODALITIES else "any" for t in takes),
-    )
+    family = path.parent.name
+    modalities = (family,) if family in MODALITIES else tuple(t if t in MODALITIES else "any" for t in takes)
+    return Entry(name, family, title, citation, arxiv[1] if arxiv else "", modalities)
 
 
 class Field(NamedTuple):

@@ -16,12 +16,50 @@ FLOOR: dict[str, float] = {}
 """points above random init that a method must reach in its short form (`short`), about half of what it does reach"""
 FLOOR_OF_OTHERS = 3.0
 
-PROTOCOLS: dict[str, tuple[str, ...]] = {"masked": ("linear", "fine-tune")}
+PROTOCOLS: dict[str, tuple[str, ...]] = {
+    "masked": ("linear", "fine-tune"),
+    "semi": ("classify",),
+    "text": ("linear",),
+    "masked_language_model": ("linear", "perplexity"),
+    "next_token": ("linear", "perplexity"),
+    "clip": ("zero-shot", "linear"),
+    "siglip": ("zero-shot", "linear"),
+    "point_contrast": ("segments", "linear"),
+    "random_walk": ("propagation",),
+    "video_colorization": ("propagation",),
+}
 """by method or family, what it is judged by; floors stand on the first"""
 PROTOCOLS_OF_OTHERS = ("knn", "linear")
 
-OWN: dict[str, str] = {"masked": "loss", "pretext": "accuracy"}
-"""by method or family, its own criterion on held-out samples: its loss, or the name of what its forward logs"""
+OWN = {
+    "arrow_of_time": "direction_accuracy",
+    "audio_mae": "loss",
+    "autoencoder": "pixel_error",
+    "beit": "loss",
+    "clip": "pair_accuracy",
+    "colorization": "color_accuracy",
+    "cpc_text": "loss",
+    "jigsaw": "permutation_accuracy",
+    "m3ae": "loss",
+    "mae": "loss",
+    "masked_language_model": "masked_accuracy",
+    "multimae": "loss",
+    "next_token": "accuracy",
+    "point_contrast": "match_accuracy",
+    "point_mae": "loss",
+    "random_walk": "cycle_accuracy",
+    "relative_position": "position_accuracy",
+    "rotation": "rotation_accuracy",
+    "shuffle_and_learn": "order_accuracy",
+    "simmim": "loss",
+    "skip_thought": "perplexity",
+    "split_brain": "loss",
+    "um_mae": "loss",
+    "vae": "pixel_error",
+    "video_colorization": "color_accuracy",
+    "videomae": "loss",
+}
+"""by method, its own criterion on held-out samples where it says something: its loss, or what its forward logs"""
 
 SHORT_MINUTES = 0.4
 
@@ -83,7 +121,7 @@ def judged_by(method: str) -> tuple[str, ...]:
 
 def own_of(method: str) -> str | None:
     """The method's own criterion, if it has one that says something on held-out samples."""
-    return OWN.get(method) or OWN.get(methods.describe(method).family)
+    return OWN.get(method)
 
 
 def floor_of(method: str) -> float:
