@@ -40,6 +40,7 @@ def modified() -> frozenset[Path]:
     return frozenset(ROOT / name for name in names)
 
 
+@cache
 def touched(files: frozenset[Path]) -> set[str]:
     """The methods of which one of these files is the own file, the tiny recipe, or imported by either, however far."""
     found = set()

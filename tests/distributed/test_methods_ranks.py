@@ -14,17 +14,24 @@ def pytest_generate_tests(metafunc):
         everything = metafunc.config.getoption("--all-methods")
         on_four = methods.names() if everything else sample(8, ("byol", "simclr"))
         pairs = [(2, name) for name in methods.names()] + [(4, name) for name in on_four]
-        metafunc.parametrize(("many", "name"), pairs, indirect=["many"], scope="module")
+        metafunc.parametrize(("world", "name"), pairs)
 
 
 @pytest.fixture(scope="module")
-def many(request, tmp_path_factory):
-    """All methods that were chosen on N processes, started once."""
-    folder = tmp_path_factory.mktemp(f"ranks{request.param}")
-    items = [i for i in request.session.items if "many" in i.fixturenames]
-    names = sorted({i.callspec.params["name"] for i in items if i.callspec.params["many"] == request.param})
-    torch.multiprocessing.spawn(worker, (request.param, str(folder), names), nprocs=request.param)
-    return folder
+def pools():
+    """The folder of what the ranks of a world found, by its size."""
+    return {}
+
+
+@pytest.fixture
+def many(world, pools, request, tmp_path_factory):
+    """All methods that were chosen on N processes, which are started once."""
+    if world not in pools:
+        pools[world] = tmp_path_factory.mktemp(f"ranks{world}")
+        calls = [i.callspec.params for i in request.session.items if "many" in i.fixturenames]
+        names = sorted({call["name"] for call in calls if call["world"] == world})
+        torch.multiprocessing.spawn(worker, (world, str(pools[world]), names), nprocs=world)
+    return pools[world]
 
 
 @pytest.fixture(scope="module")

@@ -13,8 +13,11 @@ import pytest
 import torch
 from PIL import Image
 
+from tests.processes import process
+
 
 def nolabel(*argv, cwd, code=0, **env):
+    """Run the command by a fresh interpreter."""
     done = subprocess.run(
         [sys.executable, "-m", "nolabel.cli", *map(str, argv)],
         cwd=cwd,
@@ -28,9 +31,24 @@ def nolabel(*argv, cwd, code=0, **env):
     return done
 
 
+def command(out, argv):
+    """What the command is in a process that has already imported torch."""
+    from nolabel.cli import main
+
+    for number, name in ((1, ".out"), (2, ".err")):
+        os.dup2(os.open(out / name, os.O_WRONLY | os.O_CREAT | os.O_TRUNC), number)
+    torch.set_num_threads(1)
+    os.chdir(out)
+    main([str(a) for a in argv])
+
+
 def slip(*argv, cwd, code=2):
     """The one line that a slip is answered with."""
-    lines = nolabel(*argv, cwd=cwd, code=code).stderr.strip().splitlines()
+    child = process(command, cwd, argv)
+    child.start()
+    child.join(120)
+    lines = (cwd / ".err").read_text().strip().splitlines()
+    assert child.exitcode == code, lines
     assert len(lines) == 1, lines
     return lines[0]
 
