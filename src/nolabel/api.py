@@ -136,8 +136,8 @@ def resume(folder: str | Path, quiet: bool = False) -> "Trained":
 
 def _launch(folder: Path, plan: Plan, quiet: bool) -> "Trained":
     """Go on with the run in processes of their own, which find everything in its folder."""
-    argv = ["-m", "nolabel.cli", "resume", str(folder), *(["--quiet"] if quiet else [])]
-    code = processes.launch([*argv, "--no-table"], plan.settings.processes)
+    argv = ["resume", str(folder), *(["--quiet"] if quiet else []), "--no-table"]
+    code = processes.launch("nolabel.cli", argv, plan.settings.processes)
     if code:
         raise Stopped(code if code > 0 else 128 - code)
     return Trained(folder, plan)
@@ -462,6 +462,7 @@ def skipped(data: Data) -> list[str]:
 def _go(built: Built, folder: Path, device: torch.device, quiet: bool, again: bool = False) -> Trained:
     """Train to the end on all ranks; then rank 0 judges, exports and reports."""
     keep_freed_memory()
+    processes.spread()
     plan, settings, first = built.plan, built.plan.settings, rank() == 0
     if settings.batch % (world() * settings.accumulate):
         raise UserError(

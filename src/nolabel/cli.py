@@ -51,7 +51,9 @@ def resume(run: Run, /, quiet: bool = False, table: bool = True) -> None:
     Example: nolabel resume runs/simclr-toyworld
     """
     from nolabel import api
+    from nolabel.engine.parallel import own
 
+    own()
     trained = api.resume(run, quiet)
     if table:
         _show(trained)
@@ -230,7 +232,9 @@ def _train(argv: list[str]) -> None:
             return
         _fail("name a method: 'nolabel methods' lists them, e.g. nolabel train simclr")
     from nolabel import api
+    from nolabel.engine.parallel import own
 
+    own()
     parsed = train_parser(argv[0], argv[1:])
     options, changes = given_fields(argv[0], parsed, argv[1:])
     _show(api.train_with(argv[0], options, changes))

@@ -1,11 +1,14 @@
 """Processes: started by torchrun or by us on one machine, wrapped by DistributedDataParallel."""
 
+import importlib
 import os
 import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
+import traceback
 import warnings
 from datetime import timedelta
 from types import FrameType
@@ -48,8 +51,71 @@ def started() -> bool:
     return "RANK" in os.environ and "WORLD_SIZE" in os.environ
 
 
-def launch(argv: list[str], processes: int) -> int:
-    """Run `python argv` as `processes` ranks on this machine; the exit code of the first that fails, else 0.
+_ours: int | None = None
+"""the threads that torch is to have in the end, in a process that is ours alone"""
+
+
+def own() -> None:
+    """Promise that this process does nothing but one command. Until `spread` torch then keeps to one thread, so that
+    `launch` may fork it, which saves every rank the seconds of its imports.
+    """
+    global _ours
+    _ours = _ours or torch.get_num_threads()
+    torch.set_num_threads(1)
+
+
+def spread() -> None:
+    """Give torch its threads back in a process that was `own`, unless it is one of several."""
+    if _ours and not started():
+        torch.set_num_threads(_ours)
+
+
+def _may_fork(threads: int) -> bool:
+    """Whether a copy of this process is as good as a fresh one. With threads of OpenMP, numba or CUDA it would hang."""
+    pool = getattr(sys.modules.get("numba.np.ufunc.parallel"), "_is_initialized", False)
+    alone = threading.active_count() == 1 and not torch.cuda.is_initialized()
+    return _ours is not None and hasattr(os, "fork") and threads == 1 == torch.get_num_threads() and alone and not pool
+
+
+class _Fork:
+    """`module.main(argv)` in a copy of this process, with the manners of a `subprocess.Popen`."""
+
+    def __init__(self, module: str, argv: list[str], env: dict[str, str]) -> None:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        self.code: int | None = None
+        self.pid = os.fork()
+        if self.pid == 0:
+            code = 1
+            try:
+                os.setsid()
+                os.environ.update(env)
+                importlib.import_module(module).main(argv)
+                code = 0
+            except SystemExit as stop:
+                code = stop.code if isinstance(stop.code, int) else int(stop.code is not None)
+            except BaseException:
+                traceback.print_exc()
+            finally:
+                sys.stdout.flush()
+                sys.stderr.flush()
+                os._exit(code)
+
+    def poll(self) -> int | None:
+        if self.code is None:
+            pid, status = os.waitpid(self.pid, os.WNOHANG)
+            self.code = os.waitstatus_to_exitcode(status) if pid else None
+        return self.code
+
+    def send_signal(self, number: int) -> None:
+        os.kill(self.pid, number)
+
+    def kill(self) -> None:
+        os.kill(self.pid, signal.SIGKILL)
+
+
+def launch(module: str, argv: list[str], processes: int) -> int:
+    """Run `python -m module argv` as `processes` ranks on this machine; the exit code of the first that fails, else 0.
 
     Signals are passed on once; when a rank dies the others are ended. CPU cores are shared out among the ranks.
     """
@@ -57,12 +123,15 @@ def launch(argv: list[str], processes: int) -> int:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
     threads = max(1, cores() // processes)
-    ranks = []
+    fork, ranks = _may_fork(threads), list[_Fork | subprocess.Popen[bytes]]()
     for r in range(processes):
-        env = {"RANK": r, "LOCAL_RANK": r, "WORLD_SIZE": processes, "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
-        env |= {"OMP_NUM_THREADS": threads}
-        ranks.append(subprocess.Popen([sys.executable, *argv], env={**os.environ, **{k: str(v) for k, v in env.items()}},
-                                      start_new_session=True))  # fmt: skip
+        about = {"RANK": r, "LOCAL_RANK": r, "WORLD_SIZE": processes, "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
+        env = {k: str(v) for k, v in {**about, "OMP_NUM_THREADS": threads}.items()}
+        if fork:
+            ranks.append(_Fork(module, argv, env))
+        else:
+            command = [sys.executable, "-m", module, *argv]
+            ranks.append(subprocess.Popen(command, env={**os.environ, **env}, start_new_session=True))
 
     def pass_on(number: int, frame: FrameType | None) -> None:
         for process in ranks:
