@@ -1,5 +1,6 @@
 """The loop: turns, stages, counted randomness, logs that never make the host wait, exact resume."""
 
+import math
 import signal
 import threading
 import time
@@ -289,10 +290,10 @@ class Run:
             logs = {k: v / len(views) + logs.get(k, 0) for k, v in found.items()} if len(views) > 1 else found
         method.after_backward(t)
         grads = [p.grad for p in self.groups[turn] if p.grad is not None]
-        norm = plain(torch.nn.utils.get_total_norm(grads))
+        norm = self._norm(grads)
         fine = True
         if self.device.type == "cpu" or self.settings.nonfinite == "skip":  # on the host this waits for nothing
-            fine = bool(torch.isfinite(norm + logs["loss"]))
+            fine = math.isfinite((norm + logs["loss"]).item())
             if not fine and self.settings.nonfinite != "skip":
                 raise self._nonfinite(self.step, batches)
         if o.clip_each is not None:
@@ -310,6 +311,12 @@ class Run:
         optim.zero_grad()
         logs["grad_norm"] = norm
         return {f"{turn}/{k}": v for k, v in logs.items()} if many else logs
+
+    def _norm(self, grads: list[Tensor]) -> Tensor:
+        """Of all gradients as one vector; torch's own helper takes twice as long where nothing is sharded."""
+        if self.sharded or not grads:
+            return plain(torch.nn.utils.get_total_norm(grads))
+        return torch.linalg.vector_norm(torch.stack(torch._foreach_norm(grads)))
 
     # ---- what happens between steps -------------------------------------------------------------------------------
     def _log(self, feed: Feed) -> None:
