@@ -1,4 +1,7 @@
-"""`python -m docs`: write docs/methods/, one page a method and an index by family, from the headers of the method files."""
+"""`python -m docs`: write docs/methods/, a page a method and an index by family, from the headers of the method files.
+
+The table of families in README.md is written, too.
+"""
 
 from itertools import groupby
 from pathlib import Path
@@ -6,6 +9,7 @@ from pathlib import Path
 from nolabel import methods
 
 FOLDER = Path(__file__).parent / "methods"
+README = Path(__file__).parent.parent / "README.md"
 
 
 def pages() -> dict[str, str]:
@@ -21,6 +25,17 @@ def pages() -> dict[str, str]:
     return {"README.md": "\n".join(lines), **{f"{e.name}.md": methods.markdown(e.name) for e in entries}}
 
 
+def readme() -> str:
+    """README.md with every method in its table."""
+    before, mark, rest = README.read_text().partition("<!-- methods -->\n")
+    _, end, after = rest.partition("<!-- /methods -->")
+    entries = sorted((methods.describe(name) for name in methods.names()), key=lambda e: (e.family, e.name))
+    lines = ["| family | methods |", "|---|---|"]
+    for family, members in groupby(entries, key=lambda e: e.family):
+        lines.append(f"| {family} | {', '.join(f'[{e.name}](docs/methods/{e.name}.md)' for e in members)} |")
+    return before + mark + "\n".join(lines) + "\n" + end + after
+
+
 if __name__ == "__main__":
     FOLDER.mkdir(exist_ok=True)
     made = pages()
@@ -29,4 +44,5 @@ if __name__ == "__main__":
             old.unlink()
     for name, text in made.items():
         (FOLDER / name).write_text(text)
+    README.write_text(readme())
     print(f"{len(made)} pages in {FOLDER}")

@@ -134,31 +134,6 @@ def _frozen_at_first(r, name):
     return getattr(r.method, "freeze_last", 0) > 0 and ".last." in f".{name}"
 
 
-def test_resume_mid_epoch_is_bitwise(name, tmp_path):
-    whole = run(name)
-    whole.train()
-    first = run(name, folder=tmp_path)
-    first.train(until=3)
-    first.save()
-    second = run(name, folder=tmp_path, method=build(name, seed=77))
-    assert second.resume()
-    second.train()
-    for (key, a), b in zip(whole.method.state_dict().items(), second.method.state_dict().values()):
-        assert torch.equal(a, b), key
-
-
-def test_watching_changes_nothing(name):
-    from nolabel.engine.monitor import Monitor
-
-    alone, watched = run(name), run(name, log_every=1)
-    plain = watched.method.views.plain(watched.source.at(0, 0))
-    watched.observers = [Monitor(plain, tell=lambda line: None)]
-    alone.train()
-    watched.train()
-    for (key, a), b in zip(alone.method.state_dict().items(), watched.method.state_dict().values()):
-        assert torch.equal(a, b), key
-
-
 def test_state_dict_is_complete(name):
     r = run(name)
     r.train(until=4)

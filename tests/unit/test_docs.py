@@ -4,7 +4,7 @@ import subprocess
 import sys
 
 import pytest
-from docs.__main__ import FOLDER, pages
+from docs.__main__ import FOLDER, README, pages, readme
 
 from nolabel import methods
 from nolabel.core import UserError
@@ -13,6 +13,10 @@ from nolabel.core import UserError
 def test_pages_are_those_of_the_files():
     there = {p.name: p.read_text() for p in FOLDER.glob("*.md")}
     assert there == pages(), "docs/methods/ is old: run python -m docs"
+
+
+def test_readme_names_every_method():
+    assert README.read_text() == readme(), "the table in README.md is old: run python -m docs"
 
 
 def test_explain_knows_fields_defaults_and_code():
