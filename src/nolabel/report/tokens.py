@@ -24,6 +24,8 @@ def token_pictures(encoder: Any, x: Tensor, shown: list[Pixels]) -> list[Gallery
             maps_BL = _plane(encoder.attention(x).float().cpu().mean(1), grid)
         except (AttributeError, NotImplementedError):  # not every block computes its weights
             maps_BL = None
+    if len(tokens_BLD) > 1:  # what all samples have at a place is its position
+        tokens_BLD = tokens_BLD - tokens_BLD.mean(0, keepdim=True)
     colours = list(pca_colours(tokens_BLD, grid[-2:]))  # type: ignore[arg-type]
     galleries = []
     if maps_BL is not None:
@@ -31,7 +33,10 @@ def token_pictures(encoder: Any, x: Tensor, shown: list[Pixels]) -> list[Gallery
         seen: list[np.ndarray] = [attention_overlay(image, plane) for image, plane in zip(shown, planes)]
         caption = "Attention of the last block from the summary token, mean over heads; bright is where it looks."
         galleries.append(Gallery("Attention", caption, [("input", shown), ("attention", seen)]))
-    caption = "First three principal components of the patch features as red, green and blue: alike colours are alike."
+    caption = (
+        "First three principal components of the patch features, less the mean of their place, as red, green and blue: "
+        "alike colours are alike."
+    )
     galleries.append(Gallery("Patch features", caption, [("input", shown), ("features", colours)]))
     return galleries
 
