@@ -1,4 +1,4 @@
-"""Contrastive losses: SimCLR, MoCo, MoCo v3, CLIP, NNCLR, SupCon and their ancestors, margin and triplet.
+"""Contrastive losses: SimCLR, MoCo, MoCo v3, CLIP, NNCLR, SupCon, CPC and their ancestors, margin and triplet.
 
 The softmax losses share one kernel, `_LogSumExp`: it visits the pair matrix in tiles and makes the gradient while a
 tile is at hand, so memory is O(tile) and the matrix is built once, not again on the way back.
@@ -195,15 +195,33 @@ def info_nce_batch(
 
 
 @without_autocast
-def info_nce_places(query_MD: Tensor, key_BD: Tensor, positive_M: Tensor) -> tuple[Tensor, Tensor]:
+def info_nce_places(
+    query_MD: Tensor, key_BD: Tensor, positive_M: Tensor, skip_MS: Tensor | None = None
+) -> tuple[Tensor, Tensor]:
     """InfoNCE of any queries against all keys of all ranks, by plain products -> (loss, accuracy).
 
     L = -mean_m log exp(q_m . k_p(m)) / sum_j exp(q_m . k_j), p the row of this rank's keys that is the positive: the loss
     of CPC (van den Oord, Li, Vinyals, 2018, eq. 4) with f = exp(z^T W c). ln N when constant. Keys get gradient.
+    `skip_MS`: rows of this rank's keys that a query must not meet beside its positive.
     """
     query_MD, key_BD = wide(query_MD), wide(key_BD)
     own_M = (query_MD * key_BD[positive_M]).sum(1)
-    return _cross_entropy(query_MD, own_M, gather(key_BD), (positive_M + rank() * len(key_BD))[:, None], None)
+    hidden_MS = positive_M[:, None] if skip_MS is None else torch.cat((positive_M[:, None], skip_MS), 1)
+    return _cross_entropy(query_MD, own_M, gather(key_BD), hidden_MS + rank() * len(key_BD), None)
+
+
+@without_autocast
+def info_nce_within(query_BLD: Tensor, key_BSD: Tensor, positive_L: Tensor) -> tuple[Tensor, Tensor]:
+    """InfoNCE of queries against the keys of their own sample alone, by plain products -> (loss, accuracy).
+
+    L = -mean_bl log exp(q_bl . k_bp(l)) / sum_s exp(q_bl . k_bs), p(l) the key that is the positive of query l: CPC with
+    wrong answers "from the current sequence" (van den Oord, Li, Vinyals, 2018, table 2). ln S when constant.
+    """
+    scores_BLS = wide(query_BLD) @ wide(key_BSD).mT
+    place_BL1 = positive_L[:, None].expand(*scores_BLS.shape[:2], 1)
+    own_BL = scores_BLS.gather(2, place_BL1)[..., 0]
+    best_BL = scores_BLS.detach().scatter(2, place_BL1, -torch.inf).amax(2)
+    return (scores_BLS.logsumexp(2) - own_BL).mean(), (own_BL > best_BL).to(own_BL.dtype).mean()
 
 
 def clip(a_BD: Tensor, b_BD: Tensor, scale: float | Tensor, precision: str = "full") -> tuple[Tensor, Tensor]:

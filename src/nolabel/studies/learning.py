@@ -16,7 +16,7 @@ FLOOR: dict[str, float] = {}
 """points above random init that a method must reach in its short form (`short`), about half of what it does reach"""
 FLOOR_OF_OTHERS = 3.0
 
-PROTOCOLS: dict[str, tuple[str, ...]] = {"masked": ("linear", "fine-tune")}
+PROTOCOLS: dict[str, tuple[str, ...]] = {"masked": ("linear", "fine-tune"), "cpc_speech": ("segments", "linear")}
 """by method or family, what it is judged by; floors stand on the first"""
 PROTOCOLS_OF_OTHERS = ("knn", "linear")
 

@@ -28,6 +28,8 @@ class Wave:
     """samples a second of the recordings as they are stored"""
     seconds: float = 1.28
     """length of the crop; shorter recordings are followed by silence"""
+    level: float = 0.0
+    """deviation that every crop is brought to, before noise and gain; 0 leaves crops as they are"""
     gain: Pair = (0.0, 0.0)
     """range of the change of loudness in dB"""
     noise: Pair = (0.0, 0.0)
@@ -54,7 +56,7 @@ class Wave:
             start_B = u[0] * (most + 1)
         else:
             start_B = center_B * audio_BS.shape[1] - self.samples / 2
-        x_BN = cut(audio_BS, start_B.long().clamp(0, most), self.samples)
+        x_BN = self.levelled(cut(audio_BS, start_B.long().clamp(0, most), self.samples))
         if any(self.noise):
             white_BN = torch.randn(x_BN.shape, generator=rng, device=rng.device).to(x_BN.device, non_blocking=True)
             share_B = self.noise[0] + (self.noise[1] - self.noise[0]) * u[1]
@@ -67,7 +69,11 @@ class Wave:
     def middle(self, audio_BS: Tensor) -> Tensor:
         """The crop in the middle without augmentation (B, N)."""
         start = max(0, audio_BS.shape[1] - self.samples) // 2
-        return cut(audio_BS, torch.full((len(audio_BS),), start, device=audio_BS.device), self.samples)
+        return self.levelled(cut(audio_BS, torch.full((len(audio_BS),), start, device=audio_BS.device), self.samples))
+
+    def levelled(self, x_BN: Tensor) -> Tensor:
+        """Crops (B, N) at `level`; silence stays silence."""
+        return x_BN * (self.level / x_BN.std(1, keepdim=True).clamp_min(1e-4)) if self.level else x_BN
 
 
 @dataclass(frozen=True)
