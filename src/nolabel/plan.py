@@ -38,8 +38,8 @@ class Options:
     """What every run can be told. Everything left out follows from the data, the recipe and the machine."""
 
     data: str = "toyworld"
-    """toyworld[:easy|std|hard] (alone: the one that suits the method), a folder of files of the method's kind, Parquet files, tar shards, .npz/.npy, .jsonl or
-    .txt, a torchvision name, hf:owner/name"""
+    """toyworld[:easy|std|hard] (alone: the one that suits the method), a folder of files of the method's kind, Parquet
+    files, tar shards, .npz/.npy, .jsonl or .txt, a torchvision name, hf:owner/name"""
     labels: str | None = None
     """what methods that learn from labels may see: a number of them in all, or a CSV file of file,label; default: all"""
     encoder: str | None = None
@@ -224,7 +224,7 @@ def resolve(
     setting, recipe = _recipe(method, options, size, large)
     made = _made(kind, recipe, changes, size)
     if (rate := data.info.rates.get("audio")) and hasattr(made.views, "rate"):
-        made = override(made, {"views.rate": int(rate)})
+        made = override(made, {"views.sound.rate" if hasattr(made.views, "sound") else "views.rate": int(rate)})
     labels = options.labels
     if labels is not None and not labels.isdecimal():
         labels = str(Path(labels).resolve())

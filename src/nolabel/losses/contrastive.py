@@ -166,17 +166,19 @@ def nce(
     L = mean_i ( -log h(p_i) - sum_k log(1 - h(b_k)) ), h(b) = P / (P + K / n), P = exp(q_i . b / tau) / Z.
 
     `partition`: Z / n, a constant. `noise_KD`: K unit rows drawn from the n uniformly, without gradient. `skip_B`: the
-    noise row that a query must not meet, -1 for none. Nothing is summed over ranks.
+    noise row that a query must not meet, -1 for none; (B, S) for several. `positive_BD` may be (B, P, D): the mean over P
+    positives. Rows may change in place before `backward`. Nothing is summed over ranks.
     """
     query_BD = _unit(query_BD) / temperature
     odds = torch.as_tensor(partition, dtype=query_BD.dtype, device=query_BD.device) * len(noise_KD)
-    own_B = (query_BD * _unit(positive_BD)).sum(1)
-    scores_BK = query_BD @ noise_KD.detach().to(query_BD.dtype).T
+    own_BP = (query_BD[:, None] * _unit(positive_BD).view(len(query_BD), -1, query_BD.shape[1])).sum(2)
+    scores_BK = query_BD @ noise_KD.detach().to(query_BD.dtype, copy=True).T
     if skip_B is not None:
-        hidden = torch.where(skip_B >= 0, -torch.inf, 0.0).to(scores_BK.dtype)
-        scores_BK = scores_BK.scatter_add(1, skip_B.clamp(min=0)[:, None], hidden[:, None])
-    loss_B = F.softplus(odds.log() - own_B) + F.softplus(scores_BK - odds.log()).sum(1)
-    return loss_B.mean(), (own_B > scores_BK.amax(1)).detach().to(loss_B.dtype).mean()
+        skip_BS = skip_B.view(len(query_BD), -1)
+        hidden_BS = torch.where(skip_BS >= 0, -torch.inf, 0.0).to(scores_BK.dtype)
+        scores_BK = scores_BK.scatter_add(1, skip_BS.clamp(min=0), hidden_BS)
+    loss_B = F.softplus(odds.log() - own_BP).mean(1) + F.softplus(scores_BK - odds.log()).sum(1)
+    return loss_B.mean(), (own_BP > scores_BK.amax(1, keepdim=True)).detach().to(loss_B.dtype).mean()
 
 
 @without_autocast

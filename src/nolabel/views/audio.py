@@ -100,6 +100,11 @@ class LogMel(Wave):
     std: float = 5.0
     """like `mean`"""
 
+    @property
+    def frames(self) -> int:
+        """F."""
+        return max(1, round(self.samples / round(self.hop * self.rate)))
+
     def __call__(self, batch: Batch, rng: torch.Generator) -> Batch:
         """`audio` int16 (B, S) -> `x` float32 (B, 1, M, F), normalised."""
         return {**others(batch), "x": self.picture(self.crop(batch["audio"], rng), rng)}
@@ -163,6 +168,34 @@ def mel_bands(rate: int, size: int, mels: int, low: float, high: float) -> Tenso
     rise = (bin_K - edge[:-2, None]) / (edge[1:-1] - edge[:-2])[:, None]
     fall = (edge[2:, None] - bin_K) / (edge[2:] - edge[1:-1])[:, None]
     return torch.minimum(rise, fall).clamp(min=0).float()
+
+
+def log_mix(x: Tensor, other: Tensor, share_B: Tensor) -> Tensor:
+    """Two pictures of log power as one whose powers are mixed: log((1 - share) e^x + share e^other), x where it is 0."""
+    share = share_B.view(-1, *[1] * (x.ndim - 1))
+    return torch.logaddexp(x + torch.log1p(-share), other + share.log())
+
+
+def resize_crop(x_B1MF: Tensor, u_B4: Tensor, canvas: Pair, scale: Pair) -> Tensor:
+    """A random box of a canvas of zeros with the picture in its middle, at the size of the picture: (B, 1, M, F).
+
+    u       uniforms: height and width of the box, then its place
+    canvas  its height and width, in those of the picture
+    scale   range of the height and of the width of the box, in those of the picture; at most the canvas
+
+    The augmentation of BYOL-A (Niizumi et al., IJCNN 2021, section III-C): bicubic, corners on corners.
+    """
+    wheres = []
+    for axis, wide in enumerate(canvas):
+        count = x_B1MF.shape[2 + axis]
+        most = int(count * wide)
+        size_B = (count * (scale[0] + (scale[1] - scale[0]) * u_B4[:, axis])).floor().clamp(1, most)
+        first_B = (u_B4[:, 2 + axis] * (most - size_B + 1)).floor() - (most - count) // 2
+        step = torch.linspace(0, 1, count, device=x_B1MF.device)
+        wheres.append((first_B[:, None] + step * (size_B - 1)[:, None]) * (2 / (count - 1)) - 1)
+    y_BM, x_BF = wheres
+    where_BMF2 = torch.stack(torch.broadcast_tensors(x_BF[:, None, :], y_BM[:, :, None]), -1)
+    return F.grid_sample(x_B1MF, where_BMF2, "bicubic", "zeros", align_corners=True)
 
 
 def stripe(length: int, width_B1: Tensor, place_B1: Tensor) -> Tensor:

@@ -40,7 +40,9 @@ class CPCSpeech(Method):
     def forward(self, views, t):
         z_BTD, c_BTH = self.encoder.moments(views["x"])
         if self.ahead >= z_BTD.shape[1]:
-            raise UserError(f"cpc_speech cannot tell {self.ahead} moments ahead of {z_BTD.shape[1]}: raise views.seconds")
+            raise UserError(
+                f"cpc_speech cannot tell {self.ahead} moments ahead of {z_BTD.shape[1]}: raise views.seconds"
+            )
         terms = [self.contrast(guess(c_BTH[:, :-k]), z_BTD, k) for k, guess in enumerate(self.guess, 1)]
         logs = {f"accuracy_{k}": accuracy for k, (_, accuracy) in enumerate(terms, 1)}
         return torch.stack([loss for loss, _ in terms]).mean(), logs
