@@ -7,9 +7,10 @@ van den Oord, Li, Vinyals, "Representation Learning with Contrastive Predictive 
 
 Shapes: B recordings, T moments of 10 ms, D features, H width of the GRU, j over the positive and all moments that
 `negatives` names. The mutual information of c_t and z_{t+k} is at least ln N - L (eq. 5). Nothing of the encoder may look
-ahead of its window: no norm over time. Differs: all moments serve as wrong answers instead of a sample of them; there are
-none of the same speaker alone, whom unlabelled recordings do not name. What is kept is encoder and GRU: c_t for what is
-said, the mean of c_t for who says it.
+ahead of its window: no norm over time. Windows of 465 samples every 160 share some up to k = 2, so that k >= 3 tell more.
+W_k begin near zero: guesses at random would first make all moments alike. Differs: all moments serve as wrong answers
+instead of a sample of them; there are none of the same speaker alone, whom unlabelled recordings do not name. What is kept
+is encoder and GRU: c_t for what is said, the mean of c_t for who says it.
 """
 
 from typing import Literal
@@ -36,6 +37,8 @@ class CPCSpeech(Method):
     def build(self, data, audio):
         self.encoder = Recurrent(audio, self.hidden)
         self.guess = nn.ModuleList(nn.Linear(self.hidden, audio.dim, bias=False) for _ in range(self.ahead))
+        for guess in self.guess:
+            nn.init.normal_(guess.weight, std=0.01)
 
     def forward(self, views, t):
         z_BTD, c_BTH = self.encoder.moments(views["x"])
