@@ -18,6 +18,7 @@ from nolabel.encoders.wrapped import Recurrent
 from nolabel.losses.contrastive import info_nce_places, info_nce_within, nce
 from nolabel.networks import memory
 from nolabel.networks.memory import agreeing_rows
+from nolabel.plan import Options, resolve
 from nolabel.views.audio import Wave, log_mix, resize_crop
 from tests.support import Noise, build
 
@@ -63,6 +64,24 @@ def test_places_that_a_query_must_not_meet():
         met = [s for s in range(7) if s == place[m] or s not in skip[m].tolist()]
         total -= math.log(math.exp(dot(query[m], key[place[m]])) / sum(math.exp(dot(query[m], key[s])) for s in met))
     assert info_nce_places(query, key, place, skip)[0].item() == pytest.approx(total / 4, rel=1e-9)
+
+
+# ---- recipes
+
+
+@pytest.mark.parametrize(
+    ("name", "said", "meant"),
+    [
+        ("cpc_speech", "toyworld", "toyworld:speech"),
+        ("cpc_speech", "toyworld:easy", "toyworld:easy"),
+        ("byol_a", "toyworld", "toyworld"),
+        ("avid", "toyworld", "toyworld:1500"),
+    ],
+)
+def test_toyworld_alone_is_the_one_that_suits(name, said, meant):
+    made, data = resolve(name, Options(data=said, cache="never", device="cpu"), {}, lambda what, share: None)
+    assert made.data == meant and made.fields["views"].get("sound", made.fields["views"])["rate"] == 8000
+    assert len(data.splits["train"]) == (1500 if name == "avid" else 6000)
 
 
 # ---- cpc_speech
