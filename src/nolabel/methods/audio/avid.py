@@ -48,13 +48,16 @@ class AVID(Method):
     """width of the two hidden layers of a head"""
     out: int = 128
     """E"""
+    norm: bool = False
+    """batch norm in and after the heads: without it embeddings of a modality first become alike, for many epochs"""
     views: SoundingClip = SoundingClip()
     optim: Optim = Optim("adam", lr=2e-4, weight_decay=1e-5, scaled=False, warmup_epochs=0, final_lr=2e-4)
 
     def build(self, data, video, audio):
         self.encoders = nn.ModuleDict({"video": video, "audio": audio})
         widths = self.hidden, self.hidden, self.out
-        self.heads = nn.ModuleDict({k: mlp(net.dim, *widths, norm=None) for k, net in self.encoders.items()})
+        norms = {"norm": "bn" if self.norm else None, "last_norm": "bn_noaffine" if self.norm else None}
+        self.heads = nn.ModuleDict({k: mlp(net.dim, *widths, **norms) for k, net in self.encoders.items()})
         self.banks = nn.ModuleDict({k: MemoryBank(data.size, self.out, self.bank_momentum) for k in self.encoders})
         self.count = min(self.agreeing, data.size - 1)
         self.register_buffer("friends", torch.arange(data.size)[:, None].repeat(1, self.count))

@@ -39,7 +39,7 @@ def avid(size: int) -> Recipe:
         sound=LogMel(rate=8000, seconds=0.96, mels=32, low=60, high=4000, gain=(-6.0, 6.0), mean=-16.0, std=3.1),
         shift=0.3,
     )
-    fields = {"negatives": 256, "hidden": 256, "out": 64, "refresh": 2, "views": views, "optim": ADAMW}
+    fields = {"negatives": 256, "hidden": 256, "out": 64, "norm": True, "refresh": 2, "views": views, "optim": ADAMW}
     nets = {"video": "tiny_video", "audio": "tiny_mel"}
     return Recipe(nets, batch=64, minutes=5, fields=fields, toyworld="1500", form={"frames": 24})
 
@@ -47,5 +47,5 @@ def avid(size: int) -> Recipe:
 def byol_a(size: int) -> Recipe:
     """32 bands of sounds at 8 kHz; narrow heads."""
     views = LogMel(rate=8000, seconds=0.96, mels=32, window=0.064, low=60, high=4000, mean=-16.0, std=3.1)
-    fields = {"hidden": 512, "out": 128, "momentum": 0.95, "queue": 1024, "views": views, "optim": MUON}
-    return Recipe("tiny_mel", batch=64, minutes=2.5, fields=fields)
+    fields = {"hidden": 512, "out": 128, "momentum": 0.98, "queue": 1024, "views": views, "optim": MUON}
+    return Recipe("tiny_mel", batch=128, minutes=2.5, fields=fields)
