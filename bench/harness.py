@@ -86,15 +86,21 @@ def about() -> dict:
         except PackageNotFoundError:
             return None
 
+    module = getattr(sys.modules["__main__"].__spec__, "name", "bench")
     info = Path("/proc/cpuinfo")
     lines = info.read_text().splitlines() if info.exists() else []
     cpu = next((x.split(":")[1].strip() for x in lines if x.startswith("model name")), "")
     return {
         "time": datetime.now(UTC).isoformat(timespec="minutes"),
-        "command": " ".join(["python -m", getattr(sys.modules["__main__"].__spec__, "name", "bench"), *sys.argv[1:]]),
+        "command": " ".join(["python -m", module.removesuffix(".__main__"), *(_shown(a) for a in sys.argv[1:])]),
         "machine": f"{cpu or platform.processor()}, {os.cpu_count()} cores, {platform.system()}",
         "versions": {p: v for p in PACKAGES if (v := of(p))},
     }
+
+
+def _shown(argument: str) -> str:
+    """A path by its last part."""
+    return Path(argument).name if "/" in argument else argument
 
 
 def table(rows: list[Row], device: str) -> str:

@@ -56,6 +56,7 @@ from nolabel.evaluate import (
     judge,
     judge_pairs,
 )
+from nolabel.networks.tower import Tower
 from nolabel.plan import Built, Options, Plan
 
 PROTOCOLS: dict[str, Callable[[], Any]] = {
@@ -333,7 +334,7 @@ class Trained:
         """The protocols beyond the usual ones that what was kept, and the data, allow."""
         nets, reads, toy = self.encoders, self.built.method.views.reads, self.plan.data.startswith("toyworld")
         names = []
-        if len(nets) > 1 and len({getattr(net, "dim", modality) for modality, net in nets.items()}) == 1:
+        if len(nets) > 1 and all(isinstance(net, Tower) for net in nets.values()):
             names += ["retrieval", *(["zero-shot"] if "text" in nets and self.built.data.info.classes else [])]
         if any(getattr(net, "causal", False) for net in nets.values()):
             names.append("perplexity")

@@ -38,8 +38,8 @@ class Options:
     """What every run can be told. Everything left out follows from the data, the recipe and the machine."""
 
     data: str = "toyworld"
-    """toyworld[:easy|std|hard], a folder of files of the method's kind, Parquet files, tar shards, .npz/.npy, .jsonl or
-    .txt, a torchvision name, hf:owner/name"""
+    """toyworld[:easy|std|hard] (alone: the one that suits the method), a folder of files of the method's kind, Parquet
+    files, tar shards, .npz/.npy, .jsonl or .txt, a torchvision name, hf:owner/name"""
     labels: str | None = None
     """what methods that learn from labels may see: a number of them in all, or a CSV file of file,label; default: all"""
     encoder: str | None = None
@@ -218,12 +218,13 @@ def resolve(
     reads = columns(first)
     asked = {f.name: getattr(options, f.name) for f in dataclasses.fields(Form) if hasattr(options, f.name)}
     form = Form(**asked).default(size=wanted, **draft.form).default(**_suited(first.views))
-    data = open_data(options.data, reads, cache=options.cache, progress=progress, **form.given())
+    source = f"toyworld:{draft.toyworld}" if options.data == "toyworld" and draft.toyworld else options.data
+    data = open_data(source, reads, cache=options.cache, progress=progress, **form.given())
     size = options.size or _size(data.info, wanted)
     setting, recipe = _recipe(method, options, size, large)
     made = _made(kind, recipe, changes, size)
     if (rate := data.info.rates.get("audio")) and hasattr(made.views, "rate"):
-        made = override(made, {"views.rate": int(rate)})
+        made = override(made, {"views.sound.rate" if hasattr(made.views, "sound") else "views.rate": int(rate)})
     labels = options.labels
     if labels is not None and not labels.isdecimal():
         labels = str(Path(labels).resolve())
@@ -253,7 +254,7 @@ def resolve(
     plan = Plan(
         method=method,
         fields=to_json(made),
-        data=options.data,
+        data=source,
         encoders={
             p: _arguments(
                 name, inputs.get(p, next(iter(inputs.values()))), data.info, weights.get(p), options.pretrained

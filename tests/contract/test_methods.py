@@ -21,7 +21,7 @@ from tests.golden import losses as golden_losses
 from tests.support import Access, Noise, build, mask_makers, run, small, takes
 
 DRAWS_PER_SAMPLE = {
-    "aae", "bigan", "context_encoder", "counting", "dae", "jigsaw", "m3ae", "masked_language_model", "noisy_student",
+    "aae", "bigan", "byol_a", "context_encoder", "counting", "dae", "jigsaw", "m3ae", "masked_language_model", "noisy_student",
     "point_mae", "random_walk", "stacked_dae", "vae", "vat",
 }  # fmt: skip
 """methods whose forward draws for each sample, beside those that `mask_makers` finds: a permuted batch has other draws"""

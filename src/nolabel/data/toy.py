@@ -8,8 +8,8 @@
     text alone                          a small language; label: topic
 
 What follows the name chooses, in any order and put together by colons: a profile (easy, std, hard); another label of the
-same samples (shape, material, program, count, speaker, ...); `reversible` physics; and what the test split has that the
-training split has not: `pairs` of shape and material, `nuisance` beyond its range, `speakers`.
+same samples (shape, material, program, count, speaker, ...); the number of training samples; `reversible` physics; and what
+the test split has that the training split has not: `pairs` of shape and material, `nuisance` beyond its range, `speakers`.
 """
 
 import hashlib
@@ -254,7 +254,8 @@ class Corpus(World):
 
 def listings(option: str, columns: Sequence[str], form: Form) -> dict[str, Listing]:
     """Training and test samples of the columns asked for. Raises UserError for words and columns it does not know."""
-    words = [word for word in option.split(":") if word]
+    said = [word for word in option.split(":") if word]
+    words = [word for word in said if not word.isdecimal()]
     kind = _kind(columns, words)
     classes = _classes(kind)
     own = {Clips: ["reversible"], Speech: ["speech"]}.get(kind, [])
@@ -268,7 +269,9 @@ def listings(option: str, columns: Sequence[str], form: Form) -> dict[str, Listi
     label = label or ("program" if kind is Clips else next(iter(classes)))
     stamp = f"toyworld {' '.join(sorted(words))} {' '.join(columns)} {form} {_code()}"
     result = {}
-    counts = (TRAIN, TEST) if kind in (Images, Corpus) else [min(a, b) for a, b in zip(CLIPS, (TRAIN, TEST))]
+    counts = [TRAIN, TEST] if kind in (Images, Corpus) else [min(a, b) for a, b in zip(CLIPS, (TRAIN, TEST))]
+    if number := next((int(word) for word in said if word.isdecimal()), 0):
+        counts[0] = min(number, TEST_FROM // 7)
     for split, first, count in zip(("train", "test"), (0, TEST_FROM), counts):
         apart = split == "test"
         made = _beyond(profile) if apart and "nuisance" in words else profile

@@ -60,7 +60,7 @@ class WaveConv(nn.Module):
     """Five strided convolutions on a waveform (van den Oord, Li, Vinyals 2018, section 3.1): (B, 1, S) -> (B, D).
 
     Kernels 10, 8, 4, 4, 4 with strides 5, 4, 2, 2, 2: a step in time every 160 samples, which sees 465 of them. The
-    features of a recording are the mean over time.
+    features of a recording are the mean over time. Biases begin at zero: they would drown a quiet recording.
     """
 
     def __init__(self, shape: tuple[int, ...], width: int = 512):
@@ -72,7 +72,10 @@ class WaveConv(nn.Module):
         self.dim = width
         layers: list[nn.Module] = []
         for kernel, stride, pad in ((10, 5, 3), (8, 4, 2), (4, 2, 1), (4, 2, 1), (4, 2, 1)):
-            layers += [nn.Conv1d(width if layers else 1, width, kernel, stride, pad), ChannelNorm(width), nn.ReLU()]
+            conv = nn.Conv1d(width if layers else 1, width, kernel, stride, pad)
+            nn.init.kaiming_normal_(conv.weight, nonlinearity="relu")
+            nn.init.zeros_(conv.bias)  # type: ignore[arg-type]
+            layers += [conv, ChannelNorm(width), nn.ReLU()]
         self.layers = nn.Sequential(*layers)
 
     def frames(self, x: Tensor) -> Tensor:

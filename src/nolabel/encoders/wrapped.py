@@ -1,7 +1,7 @@
 """Encoders made of an encoder: what methods keep that is more than the net they were given.
 
 Each knows by `wrapped` how it was made, which the card of a saved encoder carries, and `wrap` makes it again.
-Shapes: B images, C channels, S side in pixels, D features.
+Shapes: B samples, C channels, S side in pixels, T moments, D and H features.
 """
 
 import copy
@@ -24,11 +24,17 @@ SPACES = {
 
 
 class Wrapped(nn.Module):
-    """Gives on what the report and the exporters ask of an encoder of images: `dim`, `size`, `channels`."""
+    """Gives on what the report and the exporters ask of an encoder: `dim`, and of images `size` and `channels`."""
+
+    size: int
+    channels: int
 
     def __init__(self, encoder: Any, dim: int, **wrapped: Any):
         super().__init__()
-        self.dim, self.size, self.channels = dim, encoder.size, encoder.channels
+        self.dim = dim
+        for name in ("size", "channels"):
+            if hasattr(encoder, name):
+                setattr(self, name, getattr(encoder, name))
         self.wrapped = {"kind": type(self).__name__, **wrapped}
 
 
@@ -102,6 +108,29 @@ class Patchwise(Wrapped):
         return self.grid(overlapping(x, self.patch, self.stride)).mean((1, 2))
 
 
+class Recurrent(Wrapped):
+    """An encoder of moments and a GRU of width `hidden` that reads them in order: (B, ...) -> (B, H), the mean over time."""
+
+    def __init__(self, encoder: Any, hidden: int):
+        if not hasattr(encoder, "frames"):
+            raise UserError("the encoder has no features of single moments, as wave and tiny_wave have")
+        super().__init__(encoder, hidden, hidden=hidden)
+        self.encoder = encoder
+        self.context = nn.GRU(encoder.dim, hidden, batch_first=True)
+
+    def moments(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """What the encoder has of each moment (B, T, D), and what was heard up to it (B, T, H)."""
+        z_BTD = self.encoder.frames(x)
+        return z_BTD, self.context(z_BTD)[0]
+
+    def frames(self, x: Tensor) -> Tensor:
+        """What was heard up to each moment (B, T, H)."""
+        return self.moments(x)[1]
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.frames(x).mean(1)
+
+
 def wrap(encoder: Any, kind: str, **arguments: Any) -> Wrapped:
     """Make again what `wrapped` of a card describes, around a fresh encoder."""
-    return {c.__name__: c for c in (Headed, LightAndColour, Patchwise)}[kind](encoder, **arguments)
+    return {c.__name__: c for c in (Headed, LightAndColour, Patchwise, Recurrent)}[kind](encoder, **arguments)

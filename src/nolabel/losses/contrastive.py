@@ -1,4 +1,4 @@
-"""Contrastive losses: SimCLR, MoCo, MoCo v3, CLIP, NNCLR, SupCon and their ancestors, margin and triplet.
+"""Contrastive losses: SimCLR, MoCo, MoCo v3, CLIP, NNCLR, SupCon, CPC and their ancestors, margin and triplet.
 
 The softmax losses share one kernel, `_LogSumExp`: it visits the pair matrix in tiles and makes the gradient while a
 tile is at hand, so memory is O(tile) and the matrix is built once, not again on the way back.
@@ -166,17 +166,19 @@ def nce(
     L = mean_i ( -log h(p_i) - sum_k log(1 - h(b_k)) ), h(b) = P / (P + K / n), P = exp(q_i . b / tau) / Z.
 
     `partition`: Z / n, a constant. `noise_KD`: K unit rows drawn from the n uniformly, without gradient. `skip_B`: the
-    noise row that a query must not meet, -1 for none. Nothing is summed over ranks.
+    noise row that a query must not meet, -1 for none; (B, S) for several. `positive_BD` may be (B, P, D): the mean over P
+    positives. Rows may change in place before `backward`. Nothing is summed over ranks.
     """
     query_BD = _unit(query_BD) / temperature
     odds = torch.as_tensor(partition, dtype=query_BD.dtype, device=query_BD.device) * len(noise_KD)
-    own_B = (query_BD * _unit(positive_BD)).sum(1)
-    scores_BK = query_BD @ noise_KD.detach().to(query_BD.dtype).T
+    own_BP = (query_BD[:, None] * _unit(positive_BD).view(len(query_BD), -1, query_BD.shape[1])).sum(2)
+    scores_BK = query_BD @ noise_KD.detach().to(query_BD.dtype, copy=True).T
     if skip_B is not None:
-        hidden = torch.where(skip_B >= 0, -torch.inf, 0.0).to(scores_BK.dtype)
-        scores_BK = scores_BK.scatter_add(1, skip_B.clamp(min=0)[:, None], hidden[:, None])
-    loss_B = F.softplus(odds.log() - own_B) + F.softplus(scores_BK - odds.log()).sum(1)
-    return loss_B.mean(), (own_B > scores_BK.amax(1)).detach().to(loss_B.dtype).mean()
+        skip_BS = skip_B.view(len(query_BD), -1)
+        hidden_BS = torch.where(skip_BS >= 0, -torch.inf, 0.0).to(scores_BK.dtype)
+        scores_BK = scores_BK.scatter_add(1, skip_BS.clamp(min=0), hidden_BS)
+    loss_B = F.softplus(odds.log() - own_BP).mean(1) + F.softplus(scores_BK - odds.log()).sum(1)
+    return loss_B.mean(), (own_BP > scores_BK.amax(1, keepdim=True)).detach().to(loss_B.dtype).mean()
 
 
 @without_autocast
@@ -195,15 +197,33 @@ def info_nce_batch(
 
 
 @without_autocast
-def info_nce_places(query_MD: Tensor, key_BD: Tensor, positive_M: Tensor) -> tuple[Tensor, Tensor]:
+def info_nce_places(
+    query_MD: Tensor, key_BD: Tensor, positive_M: Tensor, skip_MS: Tensor | None = None
+) -> tuple[Tensor, Tensor]:
     """InfoNCE of any queries against all keys of all ranks, by plain products -> (loss, accuracy).
 
     L = -mean_m log exp(q_m . k_p(m)) / sum_j exp(q_m . k_j), p the row of this rank's keys that is the positive: the loss
     of CPC (van den Oord, Li, Vinyals, 2018, eq. 4) with f = exp(z^T W c). ln N when constant. Keys get gradient.
+    `skip_MS`: rows of this rank's keys that a query must not meet beside its positive.
     """
     query_MD, key_BD = wide(query_MD), wide(key_BD)
     own_M = (query_MD * key_BD[positive_M]).sum(1)
-    return _cross_entropy(query_MD, own_M, gather(key_BD), (positive_M + rank() * len(key_BD))[:, None], None)
+    hidden_MS = positive_M[:, None] if skip_MS is None else torch.cat((positive_M[:, None], skip_MS), 1)
+    return _cross_entropy(query_MD, own_M, gather(key_BD), hidden_MS + rank() * len(key_BD), None)
+
+
+@without_autocast
+def info_nce_within(query_BLD: Tensor, key_BSD: Tensor, positive_L: Tensor) -> tuple[Tensor, Tensor]:
+    """InfoNCE of queries against the keys of their own sample alone, by plain products -> (loss, accuracy).
+
+    L = -mean_bl log exp(q_bl . k_bp(l)) / sum_s exp(q_bl . k_bs), p(l) the key that is the positive of query l: CPC with
+    wrong answers "from the current sequence" (van den Oord, Li, Vinyals, 2018, table 2). ln S when constant.
+    """
+    scores_BLS = wide(query_BLD) @ wide(key_BSD).mT
+    place_BL1 = positive_L[:, None].expand(*scores_BLS.shape[:2], 1)
+    own_BL = scores_BLS.gather(2, place_BL1)[..., 0]
+    best_BL = scores_BLS.detach().scatter(2, place_BL1, -torch.inf).amax(2)
+    return (scores_BLS.logsumexp(2) - own_BL).mean(), (own_BL > best_BL).to(own_BL.dtype).mean()
 
 
 def clip(a_BD: Tensor, b_BD: Tensor, scale: float | Tensor, precision: str = "full") -> tuple[Tensor, Tensor]:

@@ -35,6 +35,20 @@ def nearest_rows(z_BD: Tensor, rows_KD: Tensor) -> Tensor:
     return index_B
 
 
+@torch.no_grad()
+def agreeing_rows(a_KD: Tensor, b_KD: Tensor, count: int, rows: slice = slice(None)) -> Tensor:
+    """For each of some `rows` the `count` others that are nearest by both banks (R, count): the largest min(a a', b b').
+
+    Cross-modal agreement (Morgado, Vasconcelos, Misra, CVPR 2021, section 3.3).
+    """
+    index_R = torch.arange(len(a_KD), device=a_KD.device)[rows]
+    found = [index_R.new_zeros(0, count)]
+    for part_P in index_R.split(max(1, BLOCK.get(a_KD.device.type, 2**26) // len(a_KD))):
+        both_PK = torch.minimum(a_KD[part_P] @ a_KD.T, b_KD[part_P] @ b_KD.T)
+        found.append(both_PK.scatter_(1, part_P[:, None], -torch.inf).topk(count).indices)
+    return torch.cat(found)
+
+
 class Queue(nn.Module):
     """First in, first out: the last `size` unit rows of all ranks. Random unit rows at the start.
 
@@ -115,7 +129,10 @@ class MemoryBank(nn.Module):
 
     @torch.no_grad()
     def noise(self, drawn: Tensor | slice, index_B: Tensor) -> tuple[Tensor, Tensor]:
-        """The drawn rows (K, D), and where each sample's own row stands among them (B,), -1 where it does not."""
+        """The drawn rows (K, D), and where the rows of `index` stand among them, in its shape, -1 for who does not.
+
+        Of each sample's own number (B,), or of all numbers that it must not meet (B, S).
+        """
         if isinstance(drawn, slice):
             return self.rows, index_B
         places = torch.full((len(self.rows),), -1, device=drawn.device)

@@ -26,6 +26,8 @@ class Recipe:
     minutes: float | None = None
     fields: dict[str, Any] = field(default_factory=dict)
     """fields of the method that differ from the paper's"""
+    toyworld: str = ""
+    """what follows the name of the toy world where the user names it alone, e.g. speech"""
     form: dict[str, Any] = field(default_factory=dict)
     """fields of `data.Form` that say how samples are stored, where it matters: frames, fps, sample_rate, seconds, ..."""
 

@@ -23,6 +23,7 @@ PROTOCOLS: dict[str, tuple[str, ...]] = {
     "masked_language_model": ("linear", "perplexity"),
     "next_token": ("linear", "perplexity"),
     "clip": ("zero-shot", "linear"),
+    "cpc_speech": ("segments", "linear"),
     "siglip": ("zero-shot", "linear"),
     "point_contrast": ("segments", "linear"),
     "random_walk": ("propagation",),

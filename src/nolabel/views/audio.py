@@ -28,6 +28,8 @@ class Wave:
     """samples a second of the recordings as they are stored"""
     seconds: float = 1.28
     """length of the crop; shorter recordings are followed by silence"""
+    level: float = 0.0
+    """deviation that every crop is brought to, before noise and gain; 0 leaves crops as they are"""
     gain: Pair = (0.0, 0.0)
     """range of the change of loudness in dB"""
     noise: Pair = (0.0, 0.0)
@@ -54,7 +56,7 @@ class Wave:
             start_B = u[0] * (most + 1)
         else:
             start_B = center_B * audio_BS.shape[1] - self.samples / 2
-        x_BN = cut(audio_BS, start_B.long().clamp(0, most), self.samples)
+        x_BN = self.levelled(cut(audio_BS, start_B.long().clamp(0, most), self.samples))
         if any(self.noise):
             white_BN = torch.randn(x_BN.shape, generator=rng, device=rng.device).to(x_BN.device, non_blocking=True)
             share_B = self.noise[0] + (self.noise[1] - self.noise[0]) * u[1]
@@ -67,7 +69,11 @@ class Wave:
     def middle(self, audio_BS: Tensor) -> Tensor:
         """The crop in the middle without augmentation (B, N)."""
         start = max(0, audio_BS.shape[1] - self.samples) // 2
-        return cut(audio_BS, torch.full((len(audio_BS),), start, device=audio_BS.device), self.samples)
+        return self.levelled(cut(audio_BS, torch.full((len(audio_BS),), start, device=audio_BS.device), self.samples))
+
+    def levelled(self, x_BN: Tensor) -> Tensor:
+        """Crops (B, N) at `level`; silence stays silence."""
+        return x_BN * (self.level / x_BN.std(1, keepdim=True).clamp_min(1e-4)) if self.level else x_BN
 
 
 @dataclass(frozen=True)
@@ -93,6 +99,11 @@ class LogMel(Wave):
     """of log power"""
     std: float = 5.0
     """like `mean`"""
+
+    @property
+    def frames(self) -> int:
+        """F."""
+        return max(1, round(self.samples / round(self.hop * self.rate)))
 
     def __call__(self, batch: Batch, rng: torch.Generator) -> Batch:
         """`audio` int16 (B, S) -> `x` float32 (B, 1, M, F), normalised."""
@@ -157,6 +168,34 @@ def mel_bands(rate: int, size: int, mels: int, low: float, high: float) -> Tenso
     rise = (bin_K - edge[:-2, None]) / (edge[1:-1] - edge[:-2])[:, None]
     fall = (edge[2:, None] - bin_K) / (edge[2:] - edge[1:-1])[:, None]
     return torch.minimum(rise, fall).clamp(min=0).float()
+
+
+def log_mix(x: Tensor, other: Tensor, share_B: Tensor) -> Tensor:
+    """Two pictures of log power as one whose powers are mixed: log((1 - share) e^x + share e^other), x where it is 0."""
+    share = share_B.view(-1, *[1] * (x.ndim - 1))
+    return torch.logaddexp(x + torch.log1p(-share), other + share.log())
+
+
+def resize_crop(x_B1MF: Tensor, u_B4: Tensor, canvas: Pair, scale: Pair) -> Tensor:
+    """A random box of a canvas of zeros with the picture in its middle, at the size of the picture: (B, 1, M, F).
+
+    u       uniforms: height and width of the box, then its place
+    canvas  its height and width, in those of the picture
+    scale   range of the height and of the width of the box, in those of the picture; at most the canvas
+
+    The augmentation of BYOL-A (Niizumi et al., IJCNN 2021, section III-C): bicubic, corners on corners.
+    """
+    wheres = []
+    for axis, wide in enumerate(canvas):
+        count = x_B1MF.shape[2 + axis]
+        most = int(count * wide)
+        size_B = (count * (scale[0] + (scale[1] - scale[0]) * u_B4[:, axis])).floor().clamp(1, most)
+        first_B = (u_B4[:, 2 + axis] * (most - size_B + 1)).floor() - (most - count) // 2
+        step = torch.linspace(0, 1, count, device=x_B1MF.device)
+        wheres.append((first_B[:, None] + step * (size_B - 1)[:, None]) * (2 / (count - 1)) - 1)
+    y_BM, x_BF = wheres
+    where_BMF2 = torch.stack(torch.broadcast_tensors(x_BF[:, None, :], y_BM[:, :, None]), -1)
+    return F.grid_sample(x_B1MF, where_BMF2, "bicubic", "zeros", align_corners=True)
 
 
 def stripe(length: int, width_B1: Tensor, place_B1: Tensor) -> Tensor:

@@ -31,6 +31,16 @@ class SoundingClip(OneClip):
     shift: float = 0.0
     """largest distance in seconds of the middle of the sound from that of the clip, either way"""
 
+    @property
+    def rate(self) -> int:
+        """Samples a second of the sound."""
+        return self.sound.rate
+
+    @property
+    def seconds(self) -> float:
+        """Length of the sound."""
+        return self.sound.seconds
+
     def __call__(self, batch: Batch, rng: torch.Generator) -> Batch:  # type: ignore[override]
         """`video` uint8 (B, T, H, W, C), `audio` int16 (B, S) -> `video` (B, C, F, size, size), `audio` (B, 1, M, F)."""
         video, audio = batch["video"], batch["audio"]

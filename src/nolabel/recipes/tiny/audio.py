@@ -1,0 +1,51 @@
+"""The audio family; see the package."""
+
+from nolabel.core import Optim
+from nolabel.recipes import Recipe
+from nolabel.recipes.tiny import ADAMW, MUON
+from nolabel.views.audio import LogMel, Wave
+from nolabel.views.sounding import SoundingClip
+
+
+def cpc_speech(size: int) -> Recipe:
+    """32 moments of 20 ms at 8 kHz, six of them told ahead among those of the same recording."""
+    return Recipe(
+        "tiny_wave",
+        batch=8,
+        minutes=2.5,
+        fields={
+            "hidden": 96,
+            "ahead": 6,
+            "negatives": "sequence",
+            "views": Wave(rate=8000, seconds=0.64, level=1.0),
+            "optim": Optim("adamw", lr=1e-3, weight_decay=0.01, scaled=False, warmup_epochs=0.05),
+        },
+        toyworld="speech",
+        form={"seconds": 1.0},
+    )
+
+
+def avid(size: int) -> Recipe:
+    """Four frames of a second of video; as much sound, up to 0.3 s early or late: time alone tells no clip.
+
+    Of the toy world 1,500 clips: the rows of a bank are as old as an epoch is long.
+    """
+    views = SoundingClip(
+        size=size,
+        scale=(0.5, 1.0),
+        jitter=(0.2, 0.2, 0.2, 0.0),
+        frames=4,
+        stride=4,
+        sound=LogMel(rate=8000, seconds=0.96, mels=32, low=60, high=4000, gain=(-6.0, 6.0), mean=-16.0, std=3.1),
+        shift=0.3,
+    )
+    fields = {"negatives": 256, "hidden": 256, "out": 64, "norm": True, "refresh": 2, "views": views, "optim": ADAMW}
+    nets = {"video": "tiny_video", "audio": "tiny_mel"}
+    return Recipe(nets, batch=64, minutes=5, fields=fields, toyworld="1500", form={"frames": 24})
+
+
+def byol_a(size: int) -> Recipe:
+    """32 bands of sounds at 8 kHz; narrow heads."""
+    views = LogMel(rate=8000, seconds=0.96, mels=32, window=0.064, low=60, high=4000, mean=-16.0, std=3.1)
+    fields = {"hidden": 512, "out": 128, "momentum": 0.98, "queue": 1024, "views": views, "optim": MUON}
+    return Recipe("tiny_mel", batch=128, minutes=2.5, fields=fields)
