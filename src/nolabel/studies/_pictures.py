@@ -26,13 +26,13 @@ class Picture:
 
         from nolabel.engine.checkpoint import write_atomic
 
-        style = {"svg.hashsalt": "nolabel", "axes.spines.top": False, "axes.spines.right": False, "font.size": 9}
+        style: Any = {"svg.hashsalt": "nolabel", "axes.spines.top": False, "axes.spines.right": False, "font.size": 9}
         with mpl.rc_context(style):
             figure = Figure(figsize=self.size, layout="constrained")
             self.draw(figure.subplots())
             kind = path.suffix[1:]
             dated: dict[str, Any] = {"metadata": {"Date": None}} if kind == "svg" else {}
-            write_atomic(path, lambda file: figure.savefig(file, format=kind, dpi=110, **dated))
+            write_atomic(path, lambda file: figure.savefig(file, format=kind, dpi=110, bbox_inches="tight", **dated))
 
 
 def heat_map(table: Table, names: Sequence[str], pair: Callable[[str, str], str], axis: str) -> Picture:
@@ -95,7 +95,7 @@ def lines(
         axes.set_xlabel(below)
         axes.set_ylabel(axis)
         axes.grid(axis="y", color=GREY, alpha=0.25)
-        axes.legend(frameon=False)
+        axes.legend(frameon=False, loc="lower center", bbox_to_anchor=(0.5, 1), ncols=len(series) + 1)
 
     return Picture((5.6, 3.6), draw)
 

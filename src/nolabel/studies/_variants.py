@@ -9,6 +9,7 @@ import tyro
 
 from nolabel.core import UserError
 from nolabel.core.fields import nearest
+from nolabel.studies import title
 from nolabel.studies._fill import fill, made_with
 from nolabel.studies._findings import Cell, Table
 from nolabel.studies._ledger import Ledger, alike
@@ -132,7 +133,7 @@ def study(
         found = rows(mine, variants, how.protocols)
         write_json(how.out / f"{stem}.json", {"command": command, "findings": said, "rows": found})
         drawn.write(how.out / f"{stem}.svg")
-        text = page(name.replace("_", " ").capitalize(), about, found, said, f"{stem}.svg", command, made_with(mine))
+        text = page(title(name).partition("?")[0] + "?", about, found, said, f"{stem}.svg", command, made_with(mine))
         write_atomic(how.out / f"{stem}.md", lambda file: file.write(text.encode()))
 
     fill(Ledger(how.out / f"{stem}-trials.json", publish), trials, how.runs, how.redo)
@@ -176,7 +177,7 @@ def rows(
 
 
 def page(
-    title: str,
+    question: str,
     about: str,
     found: Sequence[dict[str, Any]],
     said: Sequence[str],
@@ -185,16 +186,30 @@ def page(
     made: Sequence[str],
 ) -> str:
     """Findings, picture and table as Markdown."""
-    papers = any(row["paper"] is not None for row in found)
-    head = ["variant", "method", "protocol", "mean", "random init", *(["paper"] if papers else []), "seeds"]
-    lines = [f"# {title}", "", about, "", *(f"- {line}" for line in said), "", f"![{title}]({picture})", ""]
-    lines += [f"| {' | '.join(head)} |", f"|---|---|---|{'---:|' * (len(head) - 3)}"]
+    protocols = list(dict.fromkeys(row["protocol"] for row in found))
+    papers = {row["protocol"] for row in found if row["paper"] is not None}
+    head = ["variant", "method"]
+    for protocol in protocols:
+        head += [protocol, f"{protocol}, random init", *([f"{protocol}, paper"] if protocol in papers else [])]
+    lines = [f"# {question}", "", about, "", *(f"- {line}" for line in said), "", f"![{question}]({picture})", ""]
+    lines += [f"| {' | '.join([*head, 'seeds'])} |", f"|---|---|{'---:|' * (len(head) - 1)}"]
+    by_variant: dict[str, dict[str, dict[str, Any]]] = {}
     for row in found:
-        spread = "" if row["std"] is None else f" ± {row['std']:.1f}"
-        numbers = [row[k] for k in ("random_init", *(["paper"] if papers else []))]
-        cells = [row["variant"], row["method"], row["protocol"], f"{row['mean']:.1f}{spread}"]
-        cells += ["" if x is None else f"{x:.1f}" for x in numbers] + [str(row["seeds"])]
-        lines.append(f"| {' | '.join(cells)} |")
+        by_variant.setdefault(row["variant"], {})[row["protocol"]] = row
+    for variant, each in by_variant.items():
+        first = next(iter(each.values()))
+        cells = [variant, first["method"]]
+        for protocol in protocols:
+            row = each.get(protocol, {})
+            spread = "" if row.get("std") is None else f" ± {row['std']:.1f}"
+            cells += [number(row.get("mean")) + spread, number(row.get("random_init"))]
+            cells += [number(row.get("paper"))] if protocol in papers else []
+        lines.append(f"| {' | '.join([*cells, str(first['seeds'])])} |")
     rang = list(dict.fromkeys(row["variant"] for row in found if row["alarm"]))
     lines += ["", f"Mean ± standard deviation over seeds. Collapse alarms: {', '.join(rang) or 'none'}.", ""]
     return "\n".join([*lines, f"`{command}`", "", *(f"- {line}" for line in made), ""])
+
+
+def number(value: float | None) -> str:
+    """A cell; empty where there is no number."""
+    return "" if value is None else f"{value:.1f}"
