@@ -21,6 +21,7 @@ from nolabel.studies._ledger import Ledger
 from nolabel.studies._trial import Trial, apart
 from nolabel.studies._variants import How, ladder, merged
 from nolabel.views.image import TwoViews
+from tests.support import build
 from tests.unit.data_files import write_folder
 
 NAMES = ("augmentations", "batch_size", "fewer_augmentations", "negatives", "moco_ladder", "dinov2_ladder")
@@ -283,6 +284,18 @@ def test_simclr_with_a_linear_head():
     method = methods.load("simclr")(hidden=0, out=16)
     method.build(DataInfo(64, shapes={"image": (32, 32, 3)}), make("tiny", (3, 32, 32)))
     assert [type(m).__name__ for m in method.projector] == ["Linear"]
+
+
+def test_dinov2_centres_in_full_precision():
+    from nolabel.core import Clock
+
+    method, t, rng = build("dinov2", sinkhorn=False, center_momentum=0.0), Clock(0, 10, 5), generator(0)
+    logits, weight = torch.randn(6, method.prototypes, generator=rng), torch.tensor([1.0, 1, 0, 1, 0, 0])
+    with torch.autocast("cpu", torch.bfloat16):
+        p = method.targets(logits, 1, t, weight)
+    # the centre of this batch moves the next one
+    torch.testing.assert_close(method.center[1], logits[[0, 1, 3]].mean(0), atol=1e-6, rtol=0)
+    torch.testing.assert_close(p, (logits / t.linear(*method.teacher_temperature, 30)).softmax(-1))
 
 
 def test_the_fields_of_a_variant_reach_its_run(tmp_path, monkeypatch):
