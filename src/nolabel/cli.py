@@ -247,7 +247,7 @@ def _study(argv: list[str]) -> None:
     if not argv or argv[0].startswith("-"):
         print("nolabel study NAME [flags]\n\n'nolabel study NAME --help' shows every flag.\n")
         for name in studies.names():
-            print(f"  {name:14s} {studies.title(name)}")
+            print(f"  {name:20s} {studies.title(name)}")
         return
     _parse(studies.load(argv[0]), argv[1:], "nolabel compare" if argv[0] == "compare" else f"nolabel study {argv[0]}")
 

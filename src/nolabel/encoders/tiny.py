@@ -3,9 +3,12 @@
 Shapes: B batch, C channels, S side of the image in pixels, D features.
 """
 
+from functools import partial
 from itertools import pairwise
+from typing import Any
 
 import torch.nn.functional as F
+from timm.layers import SwiGLU
 from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 
@@ -72,15 +75,34 @@ class TinyConv(nn.Module):
         return found[-1].mean((2, 3)), found
 
 
-def tiny_tokens(size: int = 32, channels: int = 3) -> ViTEncoder:
-    """A vision transformer of width 96, depth 4, 3 heads (0.45 M weights): 8 x 8 patches at fixed positions."""
-    if size % 8:
-        raise UserError(f"the encoder tiny_tokens needs a size that is a multiple of 8 px, not {size}")
+def tiny_tokens(
+    size: int = 32,
+    channels: int = 3,
+    *,
+    grid: int = 8,
+    layer_scale: float | None = None,
+    drop_path: float = 0.0,
+    swiglu: bool = False,
+) -> ViTEncoder:
+    """A vision transformer of width 96, depth 4, 3 heads (0.45 M weights): 8 x 8 patches at fixed positions.
+
+    grid         patches a side
+    layer_scale  first value of a factor on every branch (LayerScale)
+    drop_path    share of samples for which the last block's branches are left out; less in the blocks before
+    swiglu       gated MLPs with as many weights (SwiGLU)
+    """
+    if size % grid:
+        raise UserError(f"the encoder tiny_tokens needs a size that is a multiple of {grid} px, not {size}")
+    # two thirds of the width, in eights: three matrices weigh what two did
+    gated: dict[str, Any] = {
+        "mlp_ratio": 8 / 3, "mlp_layer": partial(SwiGLU, align_to=8), "act_layer": nn.SiLU
+    }  # fmt: skip
     net = VisionTransformer(
-        size, size // 8, channels, num_classes=0, embed_dim=96, depth=4, num_heads=3, dynamic_img_size=True
-    )
+        size, size // grid, channels, num_classes=0, embed_dim=96, depth=4, num_heads=3, dynamic_img_size=True,
+        init_values=layer_scale, drop_path_rate=drop_path, **(gated if swiglu else {}),
+    )  # fmt: skip
     net.blocks.apply(xavier)
     nn.init.xavier_uniform_(net.patch_embed.proj.weight.flatten(1))  # as a linear layer, like MAE
     del net.pos_embed  # a buffer instead of a parameter: it is not trained
-    net.register_buffer("pos_embed", sincos_positions(96, (8, 8), cls=1)[None])
+    net.register_buffer("pos_embed", sincos_positions(96, (grid, grid), cls=1)[None])
     return ViTEncoder(net, size)

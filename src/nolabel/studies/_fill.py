@@ -60,7 +60,7 @@ def made_with(records: Sequence[dict[str, Any]]) -> list[str]:
     for how, some in groups.items():
         days = sorted({r["started"][:10] for r in some})
         when = days[0] if len(days) == 1 else f"{days[0]} to {days[-1]}"
-        named = ", ".join(dict.fromkeys(r["method"] for r in some))
+        named = ", ".join(dict.fromkeys(r.get("variant") or r["method"] for r in some))
         lines.append(f"{when}, {how}" + (f": {named}" if len(groups) > 1 else ""))
     return lines
 

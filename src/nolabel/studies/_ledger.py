@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from nolabel.core import UserError
+from nolabel.core.fields import to_json
 from nolabel.engine.checkpoint import write_atomic
 from nolabel.studies._trial import Trial
 
@@ -41,10 +42,10 @@ class Ledger:
             raise UserError(f"{self.path} is damaged ({error}); restore it, or delete it to begin anew") from error
 
     def has(self, trial: Trial) -> bool:
-        """Whether this trial is finished: on this budget and judged by all that it asks for."""
+        """Whether this trial is finished: on this budget, with these fields and judged by all that it asks for."""
         wanted = {*trial.protocols, *([f"own {trial.own}"] if trial.own else [])}
         return any(
-            _key(r) == trial.key and r["budget"] == trial.budget and wanted <= {s["protocol"] for s in r["scores"]}
+            alike(r, trial) and r["seed"] == trial.seed and wanted <= {s["protocol"] for s in r["scores"]}
             for r in self.records()
         )
 
@@ -88,5 +89,14 @@ class Ledger:
             fcntl.lockf(self.lock, fcntl.LOCK_UN, 1, place)
 
 
-def _key(record: Record) -> tuple[str, str, int]:
-    return record["method"], record["data"], record["seed"]
+def alike(record: Record, trial: Trial) -> bool:
+    """Whether a finished trial is this one, but for the seed."""
+    return (
+        _key(record)[:3] == trial.key[:3]
+        and record["budget"] == trial.budget
+        and record.get("fields", {}) == to_json(trial.fields)
+    )
+
+
+def _key(record: Record) -> tuple[str, str, str, int]:
+    return record["method"], record["data"], record.get("variant", ""), record["seed"]

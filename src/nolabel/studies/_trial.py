@@ -2,8 +2,10 @@
 
 import json
 import multiprocessing
+import re
 import signal
 import tempfile
+import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
@@ -14,6 +16,7 @@ from types import FrameType
 from typing import TYPE_CHECKING, Any
 
 from nolabel.core import UserError
+from nolabel.core.fields import to_json
 
 if TYPE_CHECKING:
     from nolabel.api import Trained
@@ -39,14 +42,29 @@ class Trial:
     """the method's own criterion: "loss" or the name of what its forward logs"""
     how: dict[str, Any] = field(default_factory=dict)
     """options that only say how it is computed: processes"""
+    variant: str = ""
+    """what the method is called where it is tried in several forms"""
+    fields: dict[str, Any] = field(default_factory=dict)
+    """what makes the variant, as `nolabel.train` takes it: fields of the method, nested ones as dicts, and options"""
 
     @property
-    def key(self) -> tuple[str, str, int]:
-        """Method, name of the data and seed."""
-        return self.method, shown(self.data), self.seed
+    def key(self) -> tuple[str, str, str, int]:
+        """Method, name of the data, variant and seed."""
+        return self.method, shown(self.data), self.variant, self.seed
+
+    @property
+    def name(self) -> str:
+        """Of a folder that holds the run; other fields give another."""
+        method, data, variant, seed = self.key
+        budget = "-".join(f"{v:g}min" if k == "minutes" else str(v) for k, v in self.budget.items())
+        own = re.sub(r"\W+", "-", variant).strip("-")
+        if self.fields:
+            own += f"-{zlib.crc32(json.dumps(to_json(self.fields), sort_keys=True).encode()):08x}"
+        return "-".join(filter(None, (method, own, data, budget, f"seed{seed}"))).replace("/", "-").replace(":", "-")
 
     def __str__(self) -> str:
-        return f"{self.method} on {shown(self.data)}, seed {self.seed}"
+        variant = f" ({self.variant})" if self.variant else ""
+        return f"{self.method}{variant} on {shown(self.data)}, seed {self.seed}"
 
 
 class Failed(Exception):
@@ -73,7 +91,7 @@ def measure(trial: Trial, folder: Path) -> dict[str, Any]:
     if (folder / "run.json").exists():
         trained = nl.resume(folder, quiet=True)
     else:
-        options = {**trial.budget, **trial.how, "seed": trial.seed, "dir": folder}
+        options = {**trial.budget, **trial.how, **trial.fields, "seed": trial.seed, "dir": folder}
         trained = nl.train(trial.method, trial.data, evaluate=(), report=False, quiet=True, **options)
     judged = [protocol(name) for name in trial.protocols]
     rows = {(r["protocol"], r["metric"]): r for r in trained.judge(None, judged)}
@@ -84,8 +102,9 @@ def measure(trial: Trial, folder: Path) -> dict[str, Any]:
     lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
     about, settings = trained.plan.about, trained.plan.settings
     return {
-        **dict(zip(("method", "data", "seed"), trial.key)),
+        **dict(zip(("method", "data", "variant", "seed"), trial.key)),
         "budget": trial.budget,
+        "fields": to_json(trial.fields),
         "scores": scores,
         "encoder": trained.plan.encoder,
         "batch": settings.batch,
@@ -143,12 +162,9 @@ def apart(trial: Trial, runs: Path | None = None) -> dict[str, Any]:
 
     Under `runs` the run stays and an unfinished one is gone on with; without, it is removed. Raises `Failed`.
     """
-    method, data, seed = trial.key
-    budget = "-".join(f"{v:g}min" if k == "minutes" else str(v) for k, v in trial.budget.items())
-    name = f"{method}-{data}-{budget}-seed{seed}".replace("/", "-").replace(":", "-")
     with tempfile.TemporaryDirectory() if runs is None else nullcontext(str(runs)) as folder:
         here, there = FRESH.Pipe(duplex=False)
-        process = FRESH.Process(target=_work, args=(there, trial, Path(folder) / name))
+        process = FRESH.Process(target=_work, args=(there, trial, Path(folder) / trial.name))
         process.start()
         there.close()
         try:

@@ -100,13 +100,18 @@ class TwoViews:
     blur: Pair = (0.5, 0.5)
     blur_sigma: Pair = (0.1, 2.0)
     solarize: Pair = (0.0, 0.0)
+    one_sided: bool = False
+    """`a` is the whole image as it is, and `b` alone augmented: how SimCLR compares augmentations (section 3.1)"""
     interpolation: Interpolation = "bilinear"
     mean: tuple[float, ...] = IMAGENET_MEAN
     std: tuple[float, ...] = IMAGENET_STD
 
     def __call__(self, batch: Batch, rng: torch.Generator, executor: Executor | None = None) -> Batch:
         """`image` uint8 (B, H, W, C) -> `a`, `b` float32 (B, C, size, size), channels last in memory."""
-        a, b = render(batch["image"], self.each(), rng, executor)
+        if self.one_sided:
+            a, b = (render(batch["image"], [view], rng, executor)[0] for view in self.each())
+        else:
+            a, b = render(batch["image"], self.each(), rng, executor)
         return {**_others(batch), "a": a, "b": b}
 
     def plain(self, batch: Batch) -> Batch:
@@ -116,7 +121,14 @@ class TwoViews:
     def each(self) -> list[OneView]:
         """How `a` and `b` are made."""
         brightness, contrast, saturation, hue = (self.strength * s for s in self.jitter)
-        return _each(self, 2, jitter=(brightness, contrast, saturation, hue))
+        a, b = _each(self, 2, jitter=(brightness, contrast, saturation, hue))
+        return [replace(a, **UNCHANGED) if self.one_sided else a, b]
+
+
+UNCHANGED: dict[str, Any] = {
+    "scale": (1.0, 1.0), "ratio": (1.0, 1.0), "flip": 0.0, "jitter_p": 0.0, "gray": 0.0, "blur": 0.0, "solarize": 0.0
+}  # fmt: skip
+"""fields of `OneView` that leave a square image as it is, and cut the middle out of any other"""
 
 
 @dataclass(frozen=True)

@@ -22,7 +22,7 @@ class SimCLR(Method):
     temperature: float = 0.1
     """tau of eq. 1"""
     hidden: int = 2048
-    """width of the projection head's hidden layer"""
+    """width of the projection head's hidden layer; 0 for a linear head"""
     out: int = 128
     """P, size of the space the loss lives in"""
     views: TwoViews = TwoViews(size=224, scale=(0.08, 1.0), strength=1.0)
@@ -30,7 +30,8 @@ class SimCLR(Method):
 
     def build(self, data, image):
         self.encoder = image
-        self.projector = mlp(image.dim, self.hidden, self.out)
+        widths = (self.hidden, self.out) if self.hidden else (self.out,)
+        self.projector = mlp(image.dim, *widths)
 
     def forward(self, views, t):
         h_2BD = self.encoder(torch.cat((views["a"], views["b"])))

@@ -120,7 +120,10 @@ class DINOv2(Method):
             return sinkhorn(logits_NK, temperature, weight_B=weight_N)
         logits_NK, center_K = logits_NK.float(), self.center[which].clone()
         weight_N = torch.ones_like(logits_NK[:, 0]) if weight_N is None else weight_N
-        mean_K = mean_over_ranks(weight_N @ logits_NK) / mean_over_ranks(weight_N.sum()).clamp(min=1e-6)
+        total_K = (weight_N[:, None] * logits_NK).sum(
+            0
+        )  # as a product of matrices it would be one of bf16 under autocast
+        mean_K = mean_over_ranks(total_K) / mean_over_ranks(weight_N.sum()).clamp(min=1e-6)
         self.center[which].lerp_(mean_K, 1 - self.center_momentum)
         return ((logits_NK - center_K) / temperature).softmax(-1)
 
