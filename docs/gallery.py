@@ -49,7 +49,7 @@ def rows() -> list[tuple[str, list[Any]]]:
         found.append((f"images, {profile}", list(made["image"])))
     found.append(("masks, hard", list(coloured(np.where(made["mask"] == 255, 9, made["mask"])))))
     for name in ("shape", "material", "nuisance"):
-        again = [images.render([3], SIDE, "std", resample=(name,), draw=d)["image"][0] for d in some]
+        again = [images.render([3], SIDE, "std", resample=(name,), draw=d)["image"][0] for d in range(COLUMNS)]
         found.append((f"one scene,\n{name} drawn again", again))
     clip = video.render([5], 2 * COLUMNS, SIDE, "std", extras=("depth", "flow", "keypoints", "audio"))
     for name, shown in (("video", clip["video"][0]), ("its instances", coloured(clip["mask"][0])),
