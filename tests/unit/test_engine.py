@@ -263,6 +263,28 @@ def test_learning_rate_warms_up_and_ends_at_zero():
     assert [learning_rate(steps, Clock(s, 100, 10), 1) for s in (49, 50, 80)] == pytest.approx([1.0, 0.1, 0.01])
 
 
+def test_what_is_logged_may_change_on_the_way():
+    class Phases(Method):
+        views: AsIs = AsIs()
+        optim: Optim = SGD
+
+        def build(self, data):
+            self.encoder = nn.Linear(6, 4)
+
+        def forward(self, views, t):
+            loss = self.encoder(views["x"]).square().mean()
+            return loss, {"early" if t.step < 6 else "late": torch.tensor(float(t.step))}
+
+    seen = []
+
+    class Keep(Observer):
+        def on_log(self, run, record):
+            seen.append({k: record.get(k) for k in ("early", "late")})
+
+    make(Phases, observers=[Keep()], steps=8, log_every=4).train()
+    assert seen == [{"early": 1.5, "late": None}, {"early": 4.5, "late": 6.5}]
+
+
 def test_nan_stops_with_the_step_and_a_dump(tmp_path):
     class Bad(Rows):
         def at(self, seed, step):

@@ -325,7 +325,8 @@ class Run:
         zero = torch.full((), float("nan"), device=self.device)
         table = torch.stack([torch.stack([logs.get(k, zero).float() for k in names]) for logs in self.pending])
         first_bad = self.step - len(self.pending)
-        bad = (~table.isfinite()).any(1) if self.settings.nonfinite == "stop" else table.new_zeros(len(table))
+        said = torch.tensor([[k in logs for k in names] for logs in self.pending], device=self.device)
+        bad = (said & ~table.isfinite()).any(1) if self.settings.nonfinite == "stop" else table.new_zeros(len(table))
         means, bad_rows = table.nanmean(0).tolist(), bad.tolist()
         steps, self.pending = len(self.pending), []
         if self.settings.nonfinite == "stop" and True in bad_rows:
