@@ -380,4 +380,4 @@ def test_the_alarm_rings_once_for_collapsed_embeddings_or_features(logged, shrin
     run = make(Line, steps=12, observers=[])
     run.observers = [Tell(), Monitor({"x": run.source.x}, tell=told.append)]
     run.train()
-    assert len(told) == rings and all("collapse alarm at step 4" in line for line in told)
+    assert len(told) == rings and all("collapse alarm at step 8" in line for line in told)

@@ -21,6 +21,10 @@ COLLAPSED = 0.15
 more, without predictor 0.10; SimSiam 0.76, without stop-gradient 0.02; VICReg 0.26, without variance term 0.01"""
 
 
+LOOKS = 2
+"""in a row that must show a collapse: a language model that has learned only which words are frequent has one, too"""
+
+
 class Monitor(Observer):
     """Features of fixed samples, every log line: `feature_std` (1 healthy, 0 collapsed) and `effective_rank`.
 
@@ -29,7 +33,7 @@ class Monitor(Observer):
     accuracy in percent of the first, asked for as often as it stays below `share` of the time.
     The alarm rings when the features have shrunk to a point or a line: std below 0.05 or rank below 1.5, or both
     below a quarter of what they were at the first look. Embeddings collapse long before the encoder below them does, so
-    it also rings when the `std` that a method logs of them is below `COLLAPSED`.
+    it also rings when the `std` that a method logs of them is below `COLLAPSED`. Either must hold for `LOOKS` log lines.
     """
 
     def __init__(
@@ -42,7 +46,7 @@ class Monitor(Observer):
     ) -> None:
         self.inputs, self.knn, self.share, self.tell = inputs, knn, share, tell
         self.first: dict[str, tuple[float, float]] = {}
-        self.rang = False
+        self.low, self.rang = 0, False
         self.free_at = 0.0
 
     def features(self, run: "Run") -> dict[str, Tensor]:
@@ -76,7 +80,8 @@ class Monitor(Observer):
             if std < 0.05 or rank < 1.5 or shrunk:
                 net = f"the encoder of {name}" if len(seen) > 1 else "the encoder"
                 what = what or f"feature std {std:.3f} (1 is healthy), effective rank {rank:.1f}; {net} gives"
-        if what and not self.rang:
+        self.low = self.low + 1 if what else 0
+        if self.low >= LOOKS and not self.rang:
             self.rang = True
             record["alarm"] = 1
             self.tell(f"collapse alarm at step {run.total_step}: {what} nearly the same vector for every sample")

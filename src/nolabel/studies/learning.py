@@ -20,7 +20,6 @@ PROTOCOLS: dict[str, tuple[str, ...]] = {
     "masked": ("linear", "fine-tune"),
     "semi": ("classify",),
     "text": ("linear",),
-    "masked_language_model": ("linear", "perplexity"),
     "next_token": ("linear", "perplexity"),
     "clip": ("zero-shot", "linear"),
     "cpc_speech": ("segments", "linear"),
