@@ -37,7 +37,8 @@ def open_data(
         such as "shards-{000..010}.tar"; a torchvision name ("cifar10", "stl10:unlabeled"); or "hf:owner/name". An
         existing path wins over a name.
     columns: of image, video, audio, points, text; rows hold what belongs together, e.g. a clip and its sound. The toy
-        world (see `toy`) also has `segmentation`: the object of a pixel, the part of a point, the phone of a moment.
+        world (see `toy`) also has `segmentation`: what a pixel shows, the part of a point, the phone of a moment; and the
+        `depth` of images.
     cache: "auto" decodes once into memory-mapped arrays where they fit (16 GiB, a quarter of the free disk), "always"
         in any case, "never" decodes at every use.
     workers: decoding threads. progress: called with (what, share from 0 to 1).
@@ -51,7 +52,7 @@ def open_data(
     if cache not in ("auto", "always", "never"):
         raise UserError(f"cache={cache!r}: cache is auto, always or never")
     wanted = tuple(name for name in columns if name != "label")
-    if unknown := [name for name in wanted if name not in (*STORED, "segmentation")]:
+    if unknown := [name for name in wanted if name not in (*STORED, *_MADE)]:
         raise UserError(f"there is no column '{unknown[0]}' (there are: {', '.join(STORED)})")
     asked = Form(**form)
     spec = os.fspath(spec)
@@ -81,8 +82,8 @@ def _quiet(what: str, share: float) -> None:
 
 def find(spec: str, columns: Sequence[str] = ("image",), form: Form | None = None) -> dict[str, Listing]:
     """The splits of a data set as they are listed by its format. Raises UserError where there is none."""
-    if "segmentation" in columns and not spec.lower().startswith("toyworld"):
-        raise UserError(f"{printable(spec)} has no segmentation; the toy world has")
+    if (made := [name for name in _MADE if name in columns]) and not spec.lower().startswith("toyworld"):
+        raise UserError(f"{printable(spec)} has no {' and no '.join(made)}; the toy world has")
     path = Path(os.path.expanduser(spec))
     if os.path.exists(path):
         return _of_folder(path, columns) if path.is_dir() else _of_files([path], columns)
@@ -102,6 +103,9 @@ def find(spec: str, columns: Sequence[str] = ("image",), form: Form | None = Non
         return named.listings(name.lower(), option)
     raise UserError(f"unknown data {printable(spec)!r}: {named.nearest(name, ('toyworld',))}")
 
+
+_MADE = ("depth", "segmentation")
+"""columns that only the toy world has"""
 
 _PACKS: dict[str, Callable[[list[Path], Sequence[str]], dict[str, Listing]]] = {
     ".parquet": parquet.listings,

@@ -1,6 +1,7 @@
 """The embedded toy world as a data set: whatever columns are asked for, of the same samples, without a download.
 
-    image (text, segmentation)          still images; label: shape
+    image (text, segmentation, depth)   still images (segmentation: the shape of a pixel, from 1, -1 for an occluder);
+                                        label: shape
     video, audio (text, segmentation)   clips of 15 frames a second and the sound of their impacts; label: program, and
                                         material where there is sound
     audio, with the word `speech`       speech-like sound (segmentation: the phone of each 10 ms); label: word
@@ -132,12 +133,20 @@ class Images(World):
         return {k: table[k][:, 0] for k in ("shape", "material")} | {k: table[k] for k in ("count", "background")}
 
     def render(self, index: NDArray) -> dict[str, NDArray]:
-        """image, segmentation, text."""
+        """image, segmentation, depth, text."""
         from nolabel.data.toyworld import factors, images
         from nolabel.data.toyworld.captions import LANES, captions
+        from nolabel.data.toyworld.profiles import profile_of
 
         found = images.render(index, self.form.size or SIZE, self.profile, 0)
-        out = {"image": self._grey(found["image"]), "segmentation": found["mask"]}
+        out = {"image": self._grey(found["image"])}
+        if "segmentation" in self.columns:
+            shape = factors.factors(index, self.profile)["shape"] + 1
+            kinds = np.zeros((len(index), 256), np.int8)
+            kinds[:, 1 : 1 + shape.shape[1]], kinds[:, 255] = shape, -1
+            out["segmentation"] = np.take_along_axis(kinds[:, None], found["mask"].astype(np.intp), 2)
+        if "depth" in self.columns:
+            out["depth"] = images.depths(profile_of(self.profile).objects)[found["mask"]]
         if "text" in self.columns:
             table, u = factors.factors(index, self.profile), factors.uniform(0, "caption", index, LANES)
             out["text"] = self._written(captions(table, u, _middle(self.profile)))
@@ -297,7 +306,7 @@ def _kind(columns: Sequence[str], words: Sequence[str]) -> type[World]:
 
 
 _ABLE: dict[type[World], tuple[str, ...]] = {
-    Speech: ("audio",), Corpus: ("text",), Images: ("image", "text"), Clips: ("video", "audio", "text"),
+    Speech: ("audio",), Corpus: ("text",), Images: ("image", "text", "depth"), Clips: ("video", "audio", "text"),
     Things: ("points",),
 }  # fmt: skip
 _UNLIKE: dict[type[World], tuple[str, ...]] = {

@@ -85,3 +85,10 @@ def scene_state(table: Factors) -> NDArray[np.float64]:
     shift = -0.5 * table["camera"][:, :2]  # far away, so it moves half as much as the objects
     colours = table["background_colour"], table["background_amplitude"]
     return np.concatenate((family, table["background_layout"], *colours, light, shift), 1)
+
+
+def depths(objects: int) -> NDArray[np.float32]:
+    """Depth of every value of a mask: object 0 is the nearest, an occluder nearer still."""
+    depth = np.zeros(256, np.float32)
+    depth[: objects + 1] = [1, *((k + 1) / (objects + 1) for k in range(objects))]
+    return depth

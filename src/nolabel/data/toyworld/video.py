@@ -17,7 +17,7 @@ from numpy.typing import ArrayLike, NDArray
 from nolabel.core.types import UserError
 from nolabel.data.toyworld import sound
 from nolabel.data.toyworld.factors import PROGRAMS, Factors, Streams, factors
-from nolabel.data.toyworld.images import object_state, scene_state
+from nolabel.data.toyworld.images import depths, object_state, scene_state
 from nolabel.data.toyworld.physics import DT, Motion, simulate
 from nolabel.data.toyworld.profiles import Profile, profile_of
 from nolabel.data.toyworld.render import OBJECT, flow_between
@@ -82,7 +82,7 @@ def render(
     if "audio" in extras:
         out["audio"] = sound.render(table, motion, rng, rate)
     if "depth" in extras:
-        out["depth"] = np.take(_depth(p.objects), out["mask"])
+        out["depth"] = np.take(depths(p.objects), out["mask"])
     for name, now, later in (("flow", slice(None, -1), slice(1, None)), ("flow_back", slice(1, None), slice(None, -1))):
         if name in extras:
             out[name] = _flow(objects, scenes, out["mask"], now, later)
@@ -111,13 +111,6 @@ def _keypoints(objects: NDArray[np.float64], size: int) -> NDArray[np.float32]:
     around = np.stack((x + 0.6 * radius * np.cos(turn), y + 0.6 * radius * np.sin(turn)), -1)
     points = np.concatenate((np.stack((x, y), -1), around), -2)
     return (size * points - 0.5).astype(np.float32)
-
-
-def _depth(objects: int) -> NDArray[np.float32]:
-    """Depth of every value of a mask: object 0 is the nearest, an occluder nearer still."""
-    depth = np.zeros(256, np.float32)
-    depth[: objects + 1] = [1, *((k + 1) / (objects + 1) for k in range(objects))]
-    return depth
 
 
 def _flow(
