@@ -139,10 +139,10 @@ class Images(World):
         from nolabel.data.toyworld.profiles import profile_of
 
         found = images.render(index, self.form.size or SIZE, self.profile, 0)
-        out = {"image": self._grey(found["image"])}
+        out: dict[str, NDArray] = {"image": self._grey(found["image"])}
         if "segmentation" in self.columns:
             shape = factors.factors(index, self.profile)["shape"] + 1
-            kinds = np.zeros((len(index), 256), np.int8)
+            kinds: NDArray = np.zeros((len(index), 256), np.int8)
             kinds[:, 1 : 1 + shape.shape[1]], kinds[:, 255] = shape, -1
             out["segmentation"] = np.take_along_axis(kinds[:, None], found["mask"].astype(np.intp), 2)
         if "depth" in self.columns:

@@ -94,7 +94,8 @@ def measure(trial: Trial, folder: Path) -> dict[str, Any]:
         options = {**trial.budget, **trial.how, **trial.fields, "seed": trial.seed, "dir": folder}
         trained = nl.train(trial.method, trial.data, evaluate=(), report=False, quiet=True, **options)
     judged = [protocol(name) for name in trial.protocols]
-    rows = {(r["protocol"], r["metric"]): r for r in trained.judge(None, judged)}
+    # of several encoders the first one speaks
+    rows = {(r["protocol"], r["metric"]): r for r in reversed(trained.judge(None, judged))}
     missing = [p.name for p in judged if (p.name, p.metrics[0]) not in rows]
     if missing:
         raise UserError(f"{trial} could not be judged by {', '.join(missing)}: the data need labels and a test split")

@@ -17,6 +17,8 @@ FLOOR: dict[str, float] = {}
 FLOOR_OF_OTHERS = 3.0
 
 PROTOCOLS: dict[str, tuple[str, ...]] = {
+    "audio_mae": ("linear",),
+    "videomae": ("linear",),
     "masked": ("linear", "fine-tune"),
     "semi": ("classify",),
     "text": ("linear",),
