@@ -296,7 +296,7 @@ def judge(tests: str, copy: Path, answer) -> None:
     sys.dont_write_bytecode = True
     first = First()
     with contextlib.redirect_stdout(io.StringIO()) as said:
-        code = pytest.main([*shlex.split(tests), "-x", "-q", "-p", "no:cacheprovider"], plugins=[first])
+        code = pytest.main([*shlex.split(tests), "-x", "-q", "-n", "0", "-p", "no:cacheprovider"], plugins=[first])
     if code not in (0, 1):  # no test was found, or pytest itself failed: that catches nothing
         print(said.getvalue()[-2000:], file=sys.stderr)
         first.name = ""
