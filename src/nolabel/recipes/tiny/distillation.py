@@ -26,12 +26,14 @@ def dino(size: int) -> Recipe:
 
 
 def byol(size: int) -> Recipe:
-    """A smaller head and a teacher that moves faster than the paper's."""
+    """A smaller head, a teacher that moves faster than the paper's, and many small steps: toy world, 2.5 minutes on two
+    cores, 20-NN 34.8 % (batch 256 with momentum 0.98: 16 halfway), random init 17.0; one seed.
+    """
     return Recipe(
         "tiny",
-        batch=256,
+        batch=64,
         minutes=2.5,
-        fields={"hidden": 512, "out": 128, "momentum": (0.98, 1.0), "views": two_views(size), "optim": MUON},
+        fields={"hidden": 512, "out": 128, "momentum": (0.95, 1.0), "views": two_views(size), "optim": MUON},
     )
 
 
