@@ -1,1 +1,1 @@
-"""."""
+"""Sound, alone and with pictures."""

@@ -1,1 +1,1 @@
-"""."""
+"""Clusters and codes as labels of one's own."""

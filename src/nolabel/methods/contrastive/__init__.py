@@ -1,1 +1,1 @@
-"""."""
+"""Alike attracts, all else repels."""

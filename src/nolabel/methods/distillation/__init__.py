@@ -1,1 +1,1 @@
-"""."""
+"""A teacher that is a slower self, or another net."""

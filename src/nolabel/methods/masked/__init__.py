@@ -1,1 +1,1 @@
-"""."""
+"""Hide a part, tell it from the rest."""

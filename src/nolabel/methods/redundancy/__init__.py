@@ -1,1 +1,1 @@
-"""."""
+"""Views agree, and dimensions do not repeat each other."""

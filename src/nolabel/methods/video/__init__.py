@@ -1,1 +1,1 @@
-"""."""
+"""Time as the teacher."""
