@@ -3,6 +3,7 @@
 import gc
 import importlib.util
 import json
+import math
 import os
 import platform
 import statistics
@@ -24,6 +25,10 @@ def installed(package: str) -> bool:
     return importlib.util.find_spec(package) is not None
 
 
+TURN = 0.3
+"""seconds that one turn of a library lasts at least"""
+
+
 def compare(
     bench: str,
     case: str,
@@ -37,21 +42,27 @@ def compare(
 ) -> list[Row]:
     """Time `ours` and every peer in turn, `rounds` times, forward then backward order.
 
-    Each call does `work` units (images, views, rows). Rates are medians in `unit` per second; `ratio` is the median over
-    rounds of (our rate / the peer's rate), so above 1 ours is faster. Without peers one row with `peer_name` "-".
+    Each call does `work` units (images, views, rows). Short ones are repeated within a round until they have taken
+    `TURN`: right after another library's turn, caches are cold and pages shared with its workers. Rates are medians in
+    `unit` per second; `ratio` is the median over rounds of (our rate / the peer's rate), so above 1 ours is faster.
+    Without peers one row with `peer_name` "-".
     """
     runs: dict[str, Callable[[], object]] = {"ours": ours, **peers}
     seconds: dict[str, list[float]] = {name: [] for name in runs}
+    times = dict.fromkeys(runs, 1)
     for name, call in runs.items():
         for _ in range(warmup):
+            start = time.perf_counter()
             call()
+            times[name] = max(1, math.ceil(TURN / (time.perf_counter() - start)))
     order = list(runs)
     for i in range(rounds):
         for name in order if i % 2 == 0 else reversed(order):
             gc.collect()
             start = time.perf_counter()
-            runs[name]()
-            seconds[name].append(time.perf_counter() - start)
+            for _ in range(times[name]):
+                runs[name]()
+            seconds[name].append((time.perf_counter() - start) / times[name])
     rate = {name: work / statistics.median(s) for name, s in seconds.items()}
     row = {"bench": bench, "case": case, "ours": rate["ours"], "unit": unit + "/s", "rounds": rounds}
     if not peers:

@@ -18,21 +18,25 @@ Parts = dict[str, Tensor]
 
 
 class _Columns(torch.autograd.Function):
-    """sum_{i != j} C_ij^2 of C = A^T B (D, D) of all ranks: dA = 2 B C^T and dB = 2 A C. B = None stands for A."""
+    """sum_{i != j} C_ij^2 and diag(C) of C = A^T B (D, D) of all ranks; B = None stands for A.
+
+    With G = dL / dC, which is the gradient of the diagonal there and 2 C elsewhere: dA = B G^T and dB = A G.
+    """
 
     @staticmethod
-    def forward(ctx: Any, a_BD: Tensor, b_BD: Tensor | None) -> Tensor:
-        c_DD = sum_over_ranks(a_BD.T @ (a_BD if b_BD is None else b_BD)).fill_diagonal_(0)
-        ctx.save_for_backward(a_BD, b_BD, c_DD)
-        return c_DD.square().sum()
+    def forward(ctx: Any, a_BD: Tensor, b_BD: Tensor | None) -> tuple[Tensor, Tensor]:
+        c_DD = sum_over_ranks(a_BD.T @ (a_BD if b_BD is None else b_BD))
+        diagonal_D = c_DD.diagonal().clone()
+        ctx.save_for_backward(a_BD, b_BD, c_DD.fill_diagonal_(0))
+        return c_DD.square().sum(), diagonal_D
 
     @staticmethod
     def backward(ctx: Any, *outer: Tensor) -> tuple[Tensor, Tensor | None]:
         a_BD, b_BD, c_DD = ctx.saved_tensors
-        twice = 2 * sum_over_ranks(outer[0])
-        if b_BD is None:
-            return (a_BD @ c_DD).mul_(2 * twice), None
-        return (b_BD @ c_DD.T).mul_(twice), (a_BD @ c_DD).mul_(twice)
+        times = 2 if b_BD is None else 1
+        g_DD = c_DD * (2 * times * sum_over_ranks(outer[0]))
+        g_DD.diagonal().copy_(times * sum_over_ranks(outer[1]))
+        return (a_BD if b_BD is None else b_BD) @ g_DD.T, None if b_BD is None else a_BD @ g_DD
 
 
 class _Rows(torch.autograd.Function):
@@ -54,15 +58,17 @@ class _Rows(torch.autograd.Function):
         return (right_NN @ a_ND).mul_(twice), (left_NN @ b_ND).mul_(twice)
 
 
-def _off_diagonal_power(a_BD: Tensor, b_BD: Tensor | None = None) -> Tensor:
-    """sum_{i != j} (A^T B)_ij^2 over the rows of all ranks, by the smaller of two matrices; A^T A without `b_BD`.
+def _powers(a_BD: Tensor, b_BD: Tensor | None = None) -> tuple[Tensor, Tensor]:
+    """sum_{i != j} C_ij^2 and diag(C) (D,) of C = A^T B over the rows of all ranks, by the smaller of two matrices; of
+    A^T A without `b_BD`.
 
     With fewer rows than columns the diagonal is subtracted. It cannot hide the rest: a matrix of rank N < D spreads.
     """
     if len(a_BD) * world() >= a_BD.shape[1]:
         return _Columns.apply(a_BD, b_BD)
     diagonal_D = sum_over_ranks((a_BD * (a_BD if b_BD is None else b_BD)).sum(0))
-    return _Rows.apply(gather(a_BD), None if b_BD is None else gather(b_BD)) - diagonal_D.square().sum()
+    power = _Rows.apply(gather(a_BD), None if b_BD is None else gather(b_BD)) - diagonal_D.square().sum()
+    return power, diagonal_D
 
 
 def _centred(x_BD: Tensor) -> Tensor:
@@ -85,8 +91,8 @@ def barlow_twins(a_BD: Tensor, b_BD: Tensor, lambda_: float = 0.0051, eps: float
 
     a_BD, b_BD = standardised(a_BD), standardised(b_BD)
     rows, dim = len(a_BD) * world(), a_BD.shape[1]
-    diagonal_D = mean_over_ranks((a_BD * b_BD).mean(0))
-    rest = _off_diagonal_power(a_BD, b_BD) / rows**2
+    rest, diagonal_D = _powers(a_BD, b_BD)
+    rest, diagonal_D = rest / rows**2, diagonal_D / rows
     parts = {
         "on_diagonal": diagonal_D.detach().mean(),
         "off_diagonal": (rest.detach().clamp(min=0) / max(1, dim * (dim - 1))).sqrt(),
@@ -121,7 +127,7 @@ def vicreg(
         std_D = (sum_over_ranks(x_BD.square().sum(0)) / (rows - 1) + eps).sqrt()
         parts["std"] = parts["std"] + std_D.detach().mean() / 2
         parts["variance"] = parts["variance"] + F.relu(1 - std_D).mean() / 2
-        parts["covariance"] = parts["covariance"] + _off_diagonal_power(x_BD) / ((rows - 1) ** 2 * dim)
+        parts["covariance"] = parts["covariance"] + _powers(x_BD)[0] / ((rows - 1) ** 2 * dim)
     loss = invariance * parts["invariance"] + variance * parts["variance"] + covariance * parts["covariance"]
     return loss, {name: part.detach() for name, part in parts.items()}
 
