@@ -15,7 +15,7 @@ from torch import Tensor
 
 from bench.harness import Row, compare, installed
 from nolabel.losses.cluster import sinkhorn
-from nolabel.losses.contrastive import info_nce, nt_xent
+from nolabel.losses.contrastive import info_nce, info_nce_batch, nt_xent
 from nolabel.losses.redundancy import barlow_twins, directions, sigreg, vicreg
 from nolabel.networks.memory import Queue
 
@@ -104,7 +104,7 @@ def bank(device: str, quick: bool) -> list[Row]:
 
 def redundancy(device: str, quick: bool) -> list[Row]:
     found = []
-    for n, d in ((256, 2048),) if quick else ((256, 8192), (256, 2048), (2048, 2048)):
+    for n, d in ((256, 2048),) if quick else ((256, 8192), (256, 2048), (2048, 2048), (4096, 1024)):
         a, b = leaves(n, d, device)
         barlow, vic = {}, {}
         if installed("lightly"):
@@ -150,9 +150,18 @@ def codes(device: str, quick: bool) -> list[Row]:
     return found
 
 
-def extra_mb(who: str, n: int, device: str) -> float:
-    """Extra peak memory in MiB of one NT-Xent step of N pairs, by a fresh process."""
-    code = f"from bench.losses import measure; measure({who!r}, {n}, {device!r})"
+OURS: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
+    "nt_xent": lambda a, b: nt_xent(a, b, 0.1)[0],
+    "moco_v3": lambda a, b: info_nce_batch(a, b.detach(), 0.1)[0] + info_nce_batch(b, a.detach(), 0.1)[0],
+    "barlow_twins": lambda a, b: barlow_twins(a, b)[0],
+    "vicreg": lambda a, b: vicreg(a, b)[0],
+}
+"""what is measured at large batches"""
+
+
+def extra_mb(who: str, n: int, dim: int, device: str) -> float:
+    """Extra peak memory in MiB of one step of a loss on N pairs of `dim` numbers, by a fresh process."""
+    code = f"from bench.losses import measure; measure({who!r}, {n}, {dim}, {device!r})"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     return json.loads(done.stdout.splitlines()[-1])
 
@@ -163,17 +172,14 @@ def resident_mb(field: str) -> float:
     return next(int(line.split()[1]) for line in lines if line.startswith(field)) / 1024
 
 
-def measure(who: str, n: int, device: str) -> None:
+def measure(who: str, n: int, dim: int, device: str) -> None:
     if who == "lightly":
         from lightly.loss import NTXentLoss
 
         loss = NTXentLoss(0.1)
     else:
-
-        def loss(a: Tensor, b: Tensor) -> Tensor:
-            return nt_xent(a, b, 0.1, who)[0]
-
-    small, (a, b) = leaves(256, 128, device), leaves(n, 128, device)
+        loss = OURS[who]
+    small, (a, b) = leaves(256, dim, device), leaves(n, dim, device)
     step(lambda: loss(*small), *small)()  # loads the libraries
     on_cpu = device == "cpu"
     if not on_cpu:
@@ -188,12 +194,17 @@ def memory(device: str, quick: bool) -> list[Row]:
     found: list[Row] = []
     for n in (4096,) if quick else (8192, 32768):
         row = {"bench": BENCH, "case": f"nt_xent N={n} D=128 extra memory", "unit": "MiB", "rounds": 1}
-        ours = extra_mb("full", n, device)
+        ours = extra_mb("nt_xent", n, 128, device)
         if n > 8192 or not installed("lightly"):
             found.append({**row, "ours": ours, "peer": None, "peer_name": "-", "ratio": None})
             continue
-        peer = extra_mb("lightly", n, device)
+        peer = extra_mb("lightly", n, 128, device)
         found.append({**row, "ours": ours, "peer": peer, "peer_name": "lightly", "ratio": peer / ours})
+    for who in () if quick else OURS:
+        for dim in (128, 2048, 8192):
+            row = {"bench": BENCH, "case": f"{who} N=4096 D={dim} extra memory", "unit": "MiB", "rounds": 1}
+            ours = extra_mb(who, 4096, dim, device)
+            found.append({**row, "ours": ours, "peer": None, "peer_name": "-", "ratio": None})
     return found
 
 

@@ -98,8 +98,24 @@ class _LogSumExp(torch.autograd.Function):
         return (*(None if grad is None else grad * outer[0] for grad in ctx.grads), None, None, None)
 
 
+class _Unit(torch.autograd.Function):
+    """Rows of length one, z = x / |x|: dx = (dz - z <z, dz>) / |x|. Keeps z, which the losses need anyway, and not x."""
+
+    @staticmethod
+    def forward(ctx: Any, x_BD: Tensor) -> Tensor:
+        inverse_B1 = 1 / x_BD.norm(dim=-1, keepdim=True).clamp(min=1e-12)
+        z_BD = x_BD * inverse_B1
+        ctx.save_for_backward(z_BD, inverse_B1)
+        return z_BD
+
+    @staticmethod
+    def backward(ctx: Any, *outer: Tensor) -> Tensor:
+        z_BD, inverse_B1 = ctx.saved_tensors
+        return (z_BD * -torch.linalg.vecdot(z_BD, outer[0])[..., None]).add_(outer[0]).mul_(inverse_B1)
+
+
 def _unit(x_BD: Tensor) -> Tensor:
-    return F.normalize(wide(x_BD), dim=-1)
+    return _Unit.apply(wide(x_BD))  # type: ignore[no-any-return]
 
 
 def _cross_entropy(
@@ -127,11 +143,10 @@ def nt_xent(a_BD: Tensor, b_BD: Tensor, temperature: float, precision: str = "fu
     views of one sample. k runs over both views of all ranks: 2N - 1 terms, so a constant encoder has loss ln(2N - 1).
     """
     z_2BD = _unit(torch.cat((a_BD, b_BD)))
-    query_2BD = z_2BD / temperature
-    own_2B = (query_2BD * z_2BD.roll(len(a_BD), 0)).sum(1)
+    own_2B = (torch.linalg.vecdot(*z_2BD.chunk(2)) / temperature).repeat(2)
     row_2B = _rows_of_rank(z_2BD)
     skip = torch.stack((row_2B, row_2B.roll(len(a_BD))), 1)
-    return _cross_entropy(query_2BD, own_2B, gather(z_2BD), skip, DTYPE[precision])
+    return _cross_entropy(z_2BD / temperature, own_2B, gather(z_2BD), skip, DTYPE[precision])
 
 
 @without_autocast
@@ -192,7 +207,7 @@ def info_nce_batch(
     has neighbours as queries. Gradient goes to the keys of all ranks if they want it. `temperature` may be learned.
     """
     query_BD, key_BD = _unit(query_BD) / temperature, _unit(key_BD)
-    own_B = (query_BD * key_BD).sum(1)
+    own_B = torch.linalg.vecdot(query_BD, key_BD)
     return _cross_entropy(query_BD, own_B, gather(key_BD), _rows_of_rank(key_BD)[:, None], DTYPE[precision])
 
 

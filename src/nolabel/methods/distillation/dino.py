@@ -64,12 +64,12 @@ class DINO(Method):
         self.register_buffer("center", torch.zeros(self.prototypes))
 
     def forward(self, views, t):
-        global_TBCHW, local_LBCHW = views["global"], views["local"]
-        T, B = global_TBCHW.shape[:2]
-        teacher_TBK = self.teacher(global_TBCHW.flatten(0, 1)).float().unflatten(0, (T, B))
+        crops = [views[k] for k in ("global", "local") if k in views]
+        T, B = crops[0].shape[:2]
+        teacher_TBK = self.teacher(crops[0].flatten(0, 1)).float().unflatten(0, (T, B))
         temperature = t.linear(*self.teacher_temperature, self.warmup_epochs)
         p_TBK = ((teacher_TBK - self.center) / temperature).softmax(-1)
-        student = [self.student(v.flatten(0, 1)).float().unflatten(0, (-1, B)) for v in (global_TBCHW, local_LBCHW)]
+        student = [self.student(v.flatten(0, 1)).float().unflatten(0, (-1, B)) for v in crops]
         loss = distill(torch.cat(student) / self.student_temperature, p_TBK)
         with torch.no_grad():
             self.center.lerp_(mean_over_ranks(teacher_TBK.mean((0, 1))), 1 - self.center_momentum)
