@@ -33,6 +33,7 @@ OURS: dict[str, Callable[..., nn.Module]] = {
     "tiny": TinyConv,
     "tiny_fine": partial(TinyConv, widths=(32, 64, 64), strides=(2, 1, 1)),  # its map has half the side: for trackers
     "tiny_tokens": tiny_tokens,
+    "tiny_tokens_coarse": partial(tiny_tokens, grid=4),  # a quarter of the tokens: for methods that see many views
     **{f"tiny_tokens_{name}": partial(tiny_tokens, **options) for name, options in DINOV2.items()},
     "tiny_pyramid": TinyPyramid,
     "dense": Dense,
@@ -85,7 +86,7 @@ def image_encoder(
 ) -> nn.Module:
     """The encoder `name` for images (B, channels, size, size) -> (B, encoder.dim), initialised at random.
 
-    name        tiny, tiny_fine, tiny_tokens (and _drop, _swiglu, _ninth), tiny_pyramid, dense or a network of timm; a
+    name        tiny, tiny_fine, tiny_tokens (and _coarse, _drop, _swiglu, _ninth), tiny_pyramid, dense or a network of timm; a
                 ViT is a `ViTEncoder`, a TokenEncoder
     pretrained  load timm's weights, from its cache or the network
     init        a file of weights to start from, safetensors or torch state dict; see `load_weights`

@@ -7,9 +7,11 @@ Tian, Krishnan, Isola, "Contrastive Multiview Coding", ECCV 2020, arXiv:1906.058
 
 Shapes: B images, D features of either half, P embedding. Both halves see the same pixels, in Lab or YDbDr. What is kept is
 both encoders, 2 D features. NCE is that of instance discrimination. Differs: noise rows are drawn once for the whole
-batch; the halves are full encoders each, so choose one of half the width to compare at equal size.
+batch; the halves are full encoders each, so choose one of half the width to compare at equal size; the banks start with
+the embeddings of all images instead of noise.
 """
 
+import torch
 import torch.nn.functional as F
 from torch import nn
 
@@ -40,6 +42,11 @@ class CMC(Method):
         self.encoder = LightAndColour(image, self.space, self.views.mean, self.views.std)
         self.heads = nn.ModuleList(nn.Linear(image.dim, self.out) for _ in range(2))
         self.banks = nn.ModuleList(MemoryBank(data.size, self.out, self.bank_momentum) for _ in range(2))
+
+    @torch.no_grad()
+    def begin_stage(self, t, data):
+        for half_ND, g, bank in zip(data.encode(self.encoder).chunk(2, dim=1), self.heads, self.banks):
+            bank.rows.copy_(F.normalize(g(half_ND), dim=1))
 
     def forward(self, views, t):
         index_B = views["index"]

@@ -9,7 +9,8 @@ arXiv:1805.01978.
 
 Shapes: B images, n in the data, P embedding. One view a step: the bank is the other. The m noise rows are drawn once for
 the whole batch and never hold an image's own; the paper draws them for each image. With `softmax` L is the cross-entropy
-of the image among the noise rows, and with `negatives=0` among all n: the paper's choice for small data.
+of the image among the noise rows, and with `negatives=0` among all n: the paper's choice for small data. Differs: the
+bank starts with the embeddings of all images, for a short run cannot wait an epoch for noise to leave it.
 """
 
 import torch.nn.functional as F
@@ -41,6 +42,9 @@ class InstanceDiscrimination(Method):
         self.encoder = image
         self.head = nn.Linear(image.dim, self.out)
         self.bank = MemoryBank(data.size, self.out, self.bank_momentum)
+
+    def begin_stage(self, t, data):
+        self.bank.rows.copy_(F.normalize(data.encode(nn.Sequential(self.encoder, self.head)), dim=1))
 
     def forward(self, views, t):
         v_BP = F.normalize(self.head(self.encoder(views["x"])).float())

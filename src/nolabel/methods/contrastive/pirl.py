@@ -8,7 +8,8 @@ Misra, van der Maaten, "Self-Supervised Learning of Pretext-Invariant Representa
 
 Shapes: B images, K parts of an image, D features, P embedding. g embeds each part, then all of them as the view gives
 them: tiles come in random order, so that their order is nothing to know. h is that of instance discrimination, as in the
-authors' code. Differs: noise rows are drawn once for the whole batch; colours change alike in all tiles of an image.
+authors' code. Differs: noise rows are drawn once for the whole batch; colours change alike in all tiles of an image; the
+bank starts with the embeddings of all images instead of noise.
 """
 
 import torch.nn.functional as F
@@ -42,6 +43,9 @@ class PIRL(Method):
         self.part_head = nn.Linear(image.dim, self.out)
         self.join = nn.Linear(self.views.count * self.out, self.out)
         self.bank = MemoryBank(data.size, self.out, self.bank_momentum)
+
+    def begin_stage(self, t, data):
+        self.bank.rows.copy_(F.normalize(data.encode(nn.Sequential(self.encoder, self.image_head)), dim=1))
 
     def forward(self, views, t):
         image_BP = self.image_head(self.encoder(views["x"]))
