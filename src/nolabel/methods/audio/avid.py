@@ -11,7 +11,8 @@ arXiv:2004.12943.
 Shapes: B clips, N in the data, E embedding, P agreeing rows. h is that of instance discrimination, with one constant a
 bank, of the first batch. CMA begins where AVID has learned enough for the banks to mean something, after `instance` of the
 epochs, and its noise rows are none of P_i. Differs: noise rows are drawn once for the whole batch; CMA goes on in the same
-run with the same optimiser; all of P_i are positives in every step, where the code draws 8 of them.
+run with the same optimiser; all of P_i are positives in every step, where the code draws 8 of them; the banks start with
+the embeddings of all clips instead of noise.
 """
 
 import torch
@@ -62,6 +63,10 @@ class AVID(Method):
         self.count = min(self.agreeing, data.size - 1)
         self.register_buffer("friends", torch.arange(data.size)[:, None].repeat(1, self.count))
         self.register_buffer("found", torch.zeros(()))  # 1 once there are agreeing rows
+
+    def begin_stage(self, t, data):
+        for k, bank in self.banks.items():
+            bank.rows.copy_(F.normalize(data.encode(nn.Sequential(self.encoders[k], self.heads[k]), k), dim=1))
 
     def begin_epoch(self, t, data):
         late = t.epoch - self.instance * t.epochs
