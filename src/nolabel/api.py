@@ -140,7 +140,7 @@ def _launch(folder: Path, plan: Plan, quiet: bool) -> "Trained":
     argv = ["resume", str(folder), *(["--quiet"] if quiet else []), "--no-table"]
     code = processes.launch("nolabel.cli", argv, plan.settings.processes)
     if code:
-        raise Stopped(code if code > 0 else 128 - code)
+        raise Stopped(folder, code if code > 0 else 128 - code)
     return Trained(folder, plan)
 
 
@@ -613,10 +613,13 @@ def _seen(plan: Plan) -> str:
 
 
 class Stopped(Exception):
-    """A process of the run failed and has said why; `code` is its exit code."""
+    """A process of the run failed or was stopped, and has said why on the terminal; `code` is its exit code."""
 
-    def __init__(self, code: int) -> None:
-        super().__init__("")
+    told = True
+    """the command adds nothing"""
+
+    def __init__(self, folder: Path, code: int) -> None:
+        super().__init__(f"the processes of {folder} ended with code {code}; nolabel.resume('{folder}') goes on with it")
         self.code = code
 
 

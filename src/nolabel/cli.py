@@ -216,7 +216,7 @@ def main(argv: list[str] | None = None) -> None:
         code = _known(error)
         if code is None:
             raise
-        if str(error):
+        if not getattr(error, "told", False):
             _fail(str(error), code)
         sys.exit(code)
 

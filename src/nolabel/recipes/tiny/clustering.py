@@ -1,69 +1,81 @@
 """The clustering family; see the package."""
 
 from nolabel.recipes import Recipe
-from nolabel.recipes.tiny import MUON, multi_crop, smaller
+from nolabel.recipes.tiny import FEW, MUON, multi_crop, smaller
 from nolabel.views.crops import WholeAndCrops
 from nolabel.views.image import OneView
 
 
 def jittered(size: int) -> OneView:
-    """One of the joint-embedding views."""
-    return OneView(size=smaller(size), test_size=size, scale=(0.2, 1.0), jitter=(0.4, 0.4, 0.4, 0.1), gray=0.2)
+    """One of the joint-embedding views, with the papers' colours: clusters of colours are easy to find and to tell."""
+    return OneView(size=smaller(size), test_size=size, scale=(0.2, 1.0), jitter=(0.8, 0.8, 0.8, 0.2), gray=0.2)
 
 
 def swav(size: int) -> Recipe:
-    """256 prototypes."""
+    """128 prototypes, sharper codes, two large crops: toy world, one minute on one core, 20-NN 52.0 (and two local ones: 26.8;
+    epsilon 0.05: codes stay uniform), random init 17.0; one seed.
+    """
     return Recipe(
         "tiny",
-        batch=256,
+        batch=128,
         minutes=2.5,
         fields={
-            "prototypes": 256, "hidden": 512, "out": 128, "freeze_last": 0.25,
-            "views": multi_crop(size, smaller(size)), "optim": MUON,
+            "prototypes": 128, "epsilon": 0.03, "hidden": 512, "out": 128, "freeze_last": 0.25,
+            "views": multi_crop(size, smaller(size), locals=0), "optim": MUON,
         },
     )  # fmt: skip
 
 
 def deepcluster_v2(size: int) -> Recipe:
-    """Three heads of 256 clusters."""
+    """Three heads of 64 clusters."""
     return Recipe(
         "tiny",
-        batch=256,
+        batch=64,
         minutes=2.5,
-        fields={"prototypes": 256, "hidden": 512, "out": 128, "views": multi_crop(size, smaller(size)), "optim": MUON},
+        fields={
+            "prototypes": 64,
+            "hidden": 512,
+            "out": 128,
+            "optim": MUON,
+            "views": multi_crop(size, smaller(size), locals=0),
+        },
+        toyworld=FEW,
     )
 
 
 def deepcluster(size: int) -> Recipe:
-    """300 clusters of features as the encoder gives them."""
+    """100 clusters of features as the encoder gives them."""
     return Recipe(
         "tiny",
-        batch=256,
+        batch=64,
         minutes=2.5,
-        fields={"clusters": 300, "pca": 64, "hidden": 0, "dropout": 0.0, "views": jittered(size), "optim": MUON},
+        fields={"clusters": 100, "pca": 64, "hidden": 0, "dropout": 0.0, "views": jittered(size), "optim": MUON},
+        toyworld=FEW,
     )
 
 
 def sela(size: int) -> Recipe:
-    """Five heads of 128 labels, found anew every epoch."""
+    """Five heads of 64 labels, found anew every epoch."""
     return Recipe(
         "tiny",
-        batch=256,
+        batch=64,
         minutes=2.5,
-        fields={"clusters": 128, "heads": 5, "strength": 10.0, "rounds": 400, "views": jittered(size), "optim": MUON},
+        fields={"clusters": 64, "heads": 5, "strength": 10.0, "rounds": 400, "views": jittered(size), "optim": MUON},
+        toyworld=FEW,
     )
 
 
 def local_aggregation(size: int) -> Recipe:
-    """One epoch of instance discrimination, then three clusterings into 500."""
+    """One epoch of instance discrimination, then three clusterings into 200."""
     return Recipe(
         "tiny",
-        batch=256,
+        batch=64,
         minutes=2.5,
         fields={
-            "out": 64, "background": 512, "clusters": 500, "clusterings": 3, "iterations": 10, "instance_epochs": 1,
+            "out": 64, "background": 512, "clusters": 200, "clusterings": 3, "iterations": 10, "instance_epochs": 1,
             "views": jittered(size), "optim": MUON,
         },
+        toyworld=FEW,
     )  # fmt: skip
 
 
@@ -88,13 +100,14 @@ def obow(size: int) -> Recipe:
 
 
 def deepercluster(size: int) -> Recipe:
-    """Four turns by four super-clusters of 75 clusters."""
+    """Four turns by four super-clusters of 25 clusters."""
     return Recipe(
         "tiny",
-        batch=256,
+        batch=64,
         minutes=2.5,
         fields={
-            "clusters": 300, "reassign": 1, "pca": 64, "hidden": 0, "dropout": 0.0, "views": jittered(size),
+            "clusters": 100, "reassign": 1, "pca": 64, "hidden": 0, "dropout": 0.0, "views": jittered(size),
             "optim": MUON,
         },
+        toyworld=FEW,
     )  # fmt: skip

@@ -1,7 +1,7 @@
 """The contrastive family; see the package."""
 
 from nolabel.recipes import Recipe
-from nolabel.recipes.tiny import MUON, smaller, two_views
+from nolabel.recipes.tiny import COLORS, FEW, MUON, SLOW, smaller, two_views
 from nolabel.views.image import OneView
 from nolabel.views.parts import ImageAndParts, Patches, TwoViewsAndParts
 
@@ -17,26 +17,31 @@ def simclr(size: int) -> Recipe:
 
 
 def moco_v2(size: int) -> Recipe:
-    """Both views are queries; a queue of 4,096 and keys that move ten times faster than the paper's."""
+    """Both views are queries; a queue of 1,024 and keys that follow at once, for a minute has few steps. Toy world, one
+    minute on one core, 20-NN 36.9 (momentum 0.9, twice the rate: 23.7), random init 17.0; one seed.
+    """
     return Recipe(
         "tiny",
         batch=256,
         minutes=2.5,
         fields={
-            "hidden": 512, "queue": 4096, "momentum": 0.98, "splits": 1, "symmetric": True,
-            "views": two_views(size), "optim": MUON,
+            "hidden": 512, "queue": 1024, "momentum": 0.5, "splits": 1, "symmetric": True,
+            "views": two_views(size), "optim": SLOW,
         },
     )  # fmt: skip
 
 
 def moco_v3(size: int) -> Recipe:
-    """Narrow heads."""
+    """Narrow heads, a sharper softmax, and keys that follow at once: toy world, one minute on one core, 20-NN 45.1 (momentum
+    from 0.9 on: 34.9), random init 17.0; one seed.
+    """
     return Recipe(
         "tiny",
         batch=256,
         minutes=2.5,
         fields={
-            "hidden": 512, "out": 128, "layers": 2, "momentum": (0.98, 1.0), "views": two_views(size), "optim": MUON,
+            "temperature": 0.2, "hidden": 512, "out": 128, "layers": 2, "momentum": (0.5, 1.0),
+            "views": two_views(size), "optim": MUON,
         },
     )  # fmt: skip
 
@@ -71,16 +76,17 @@ def supcon(size: int) -> Recipe:
 
 def colored(size: int, gray: float = 0.2) -> OneView:
     """One view with the crops and colours of `two_views`."""
-    return OneView(size=smaller(size), test_size=size, scale=(0.2, 1.0), jitter=(0.4, 0.4, 0.4, 0.1), gray=gray)
+    return OneView(size=smaller(size), test_size=size, scale=(0.2, 1.0), jitter=COLORS, gray=gray)
 
 
 def instance_discrimination(size: int) -> Recipe:
     """The paper's setting for CIFAR: cross-entropy over the whole bank, tau 0.1."""
     return Recipe(
         "tiny",
-        batch=256,
+        batch=64,
         minutes=2.5,
-        fields={"temperature": 0.1, "negatives": 0, "softmax": True, "views": colored(size), "optim": MUON},
+        fields={"temperature": 0.1, "negatives": 0, "softmax": True, "views": colored(size), "optim": SLOW},
+        toyworld=FEW,
     )
 
 
@@ -88,15 +94,16 @@ def pirl(size: int) -> Recipe:
     """Rotation: tiles of small images show little. Cross-entropy over the whole bank."""
     return Recipe(
         "tiny",
-        batch=256,
+        batch=64,
         minutes=2.5,
         fields={
-            "temperature": 0.1, "negatives": 0, "softmax": True, "optim": MUON,
+            "temperature": 0.1, "negatives": 0, "softmax": True, "optim": SLOW,
             "views": ImageAndParts(
-                size=smaller(size), test_size=size, scale=(0.2, 1.0), jitter=(0.4, 0.4, 0.4, 0.1),
+                size=smaller(size), test_size=size, scale=(0.2, 1.0), jitter=COLORS,
                 transform="rotation", part_scale=(0.3, 1.0),
             ),
         },
+        toyworld=FEW,
     )  # fmt: skip
 
 
@@ -104,12 +111,13 @@ def cmc(size: int) -> Recipe:
     """Cross-entropy over the whole banks."""
     return Recipe(
         "tiny",
-        batch=256,
+        batch=64,
         minutes=2.5,
         fields={
-            "temperature": 0.1, "negatives": 0, "softmax": True, "optim": MUON,
+            "temperature": 0.1, "negatives": 0, "softmax": True, "optim": SLOW,
             "views": colored(size, gray=0.0),
         },
+        toyworld=FEW,
     )  # fmt: skip
 
 
@@ -159,12 +167,13 @@ def infomin(size: int) -> Recipe:
     """MoCo v2's tiny setting with a rotated third crop: tiles of small images show little."""
     return Recipe(
         "tiny",
-        batch=256,
+        batch=128,
         minutes=2.5,
         fields={
-            "temperature": 0.2, "hidden": 512, "queue": 4096, "momentum": 0.98, "splits": 1, "optim": MUON,
+            "temperature": 0.2, "hidden": 512, "queue": 512, "momentum": 0.5, "splits": 1, "optim": MUON,
             "views": TwoViewsAndParts(
-                size=smaller(size), test_size=size, strength=0.5, blur=(0.0, 0.0), transform="rotation", part_scale=(0.3, 1.0)
+                size=smaller(size), test_size=size, scale=(0.2, 1.0), strength=1.0, jitter=COLORS, blur=(0.0, 0.0),
+                transform="rotation", part_scale=(0.3, 1.0),
             ),
         },
     )  # fmt: skip

@@ -1,7 +1,7 @@
 """The distillation family; see the package."""
 
 from nolabel.recipes import Recipe
-from nolabel.recipes.tiny import MUON, TOKENS, multi_crop, one_view, smaller, two_views
+from nolabel.recipes.tiny import MUON, SLOW, TOKENS, multi_crop, one_view, smaller, two_views
 
 
 def dino(size: int) -> Recipe:
@@ -38,12 +38,12 @@ def byol(size: int) -> Recipe:
 
 
 def simsiam(size: int) -> Recipe:
-    """Head of 512; SGD as in the paper."""
+    """A head of 512."""
     return Recipe(
         "tiny",
-        batch=256,
+        batch=128,
         minutes=2.5,
-        fields={"hidden": 512, "out": 512, "bottleneck": 128, "views": two_views(size), "optim": MUON},
+        fields={"hidden": 512, "out": 512, "bottleneck": 128, "views": two_views(size), "optim": SLOW},
     )
 
 
