@@ -44,7 +44,7 @@ def rows() -> list[tuple[str, list[Any]]]:
     """What each row of the picture shows: its name and its cells, pictures or clouds."""
     some = np.arange(COLUMNS)
     found: list[tuple[str, list[Any]]] = []
-    for profile in ("easy", "std", "hard"):
+    for profile in ("easy", "std", "hard", "textured"):
         made = images.render(some, SIDE, profile)
         found.append((f"images, {profile}", list(made["image"])))
     found.append(("masks, hard", list(coloured(np.where(made["mask"] == 255, 9, made["mask"])))))
@@ -108,7 +108,11 @@ def page() -> str:
 
 
 WORDS = [
-    ("std", "a profile: easy (one large object, the default), std (two), hard (three, an occluder, wild backgrounds)"),
+    (
+        "std",
+        "a profile: easy (one large object, the default), std (two), hard (three, an occluder, wild backgrounds), "
+        "textured (large ones whose material can be seen)",
+    ),
     ("material", "another label of the same samples: shape, material, program, count, speaker, ..."),
     ("speech", "speech-like sound, labelled by word"),
     ("reversible", "clips without gravity and losses: the control on which the arrow of time is at chance"),

@@ -619,7 +619,9 @@ class Stopped(Exception):
     """the command adds nothing"""
 
     def __init__(self, folder: Path, code: int) -> None:
-        super().__init__(f"the processes of {folder} ended with code {code}; nolabel.resume('{folder}') goes on with it")
+        super().__init__(
+            f"the processes of {folder} ended with code {code}; nolabel.resume('{folder}') goes on with it"
+        )
         self.code = code
 
 

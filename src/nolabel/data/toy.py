@@ -8,9 +8,9 @@
     points (segmentation)               clouds of things (segmentation: their parts); label: kind
     text alone                          a small language; label: topic
 
-What follows the name chooses, in any order and put together by colons: a profile (easy, std, hard, textured); another label of the
-same samples (shape, material, program, count, speaker, ...); the number of training samples; `reversible` physics; and what
-the test split has that the training split has not: `pairs` of shape and material, `nuisance` beyond its range, `speakers`.
+What follows the name chooses, in any order and put together by colons: a profile (easy, std, hard, textured); another label
+of the same samples (shape, material, program, count, speaker, ...); the number of training samples; `reversible` physics; and
+what the test split has that the training split has not: `pairs` of shape and material, `nuisance` beyond its range, `speakers`.
 """
 
 import hashlib

@@ -77,10 +77,14 @@ def shown(data: str) -> str:
 
 
 def protocol(name: str) -> "Evaluator":
-    """The settings with which studies judge: those of the library, but fine-tuning short enough for hundreds of runs."""
+    """The settings with which studies judge: those of the library, but what is fitted is chosen on fewer samples and from
+    fewer candidates, for hundreds of runs.
+    """
     from nolabel.api import PROTOCOLS
-    from nolabel.evaluate import FineTune
+    from nolabel.evaluate import FineTune, Linear
 
+    if name == "linear":
+        return Linear(grid=(1e-4, 1e-3, 1e-2, 1e-1), sweep_rows=5000)
     return FineTune(epochs=5, rates=(1e-3,)) if name == "fine-tune" else PROTOCOLS[name]()
 
 

@@ -190,11 +190,8 @@ def number(value: float | None, row: dict[str, Any], sign: str = "") -> str:
 def short(method: str, folder: Path, minutes: float = SHORT_MINUTES) -> tuple[float, float]:
     """The short form: train briefly on the toy world in one process; the first protocol's score, and of random init."""
     import nolabel as nl
-    from nolabel.evaluate import Linear
 
     judge = protocol(judged_by(method)[0])
-    if isinstance(judge, Linear):
-        judge = Linear(grid=(1e-3, 1e-2, 1e-1), sweep_rows=2000)
     trained = nl.train(
         method, "toyworld", minutes=minutes, processes=1, evaluate=(), report=False, quiet=True, dir=folder
     )

@@ -5,21 +5,23 @@ from nolabel.recipes.tiny import MUON, SLOW, TOKENS, multi_crop, one_view, small
 
 
 def dino(size: int) -> Recipe:
-    """Two global and two local crops, 1,024 prototypes, a faster teacher. CIFAR-10, three minutes on one core: 20-NN
-    48.9 % (AdamW at 32 px: 42.9), random init 33.0; one seed.
+    """Two global crops, 256 prototypes, a fast and less sharp teacher: toy world, one minute on one core, 20-NN 28.0 (1,024
+    prototypes, momentum 0.95, temperature 0.04, two local crops: 14), random init 17.0. CIFAR-10, 1.5 minutes: 41.4 either
+    way, random init 33.1. One seed.
     """
     return Recipe(
         "tiny",
         batch=128,
         minutes=2.5,
         fields={
-            "prototypes": 1024,
+            "prototypes": 256,
             "hidden": 512,
             "bottleneck": 128,
-            "momentum": (0.98, 1.0),
+            "teacher_temperature": (0.07, 0.07),
+            "momentum": (0.9, 1.0),
             "freeze_last": 0.25,
             "batchnorm": True,
-            "views": multi_crop(size, smaller(size)),
+            "views": multi_crop(size, smaller(size), locals=0),
             "optim": MUON,
         },
     )  # fmt: skip
