@@ -115,11 +115,12 @@ class Access:
         truth = self.source.stored.get("label", torch.full((self.info.size,), -1))
         return torch.where(torch.arange(self.info.size) % 3 == 0, truth, -1)
 
-    def encode(self, net):
+    def encode(self, net, modality=None):
         was = net.training
         net.eval()
         with torch.no_grad():
-            (x,) = self.plain(self.source.stored).values()
+            plain = self.plain(self.source.stored)
+            x = plain[modality or next(iter(plain))]
             features = torch.cat([net(part) for part in x.split(32)])
         net.train(was)
         return features
