@@ -44,7 +44,7 @@ def rows() -> list[tuple[str, list[Any]]]:
     """What each row of the picture shows: its name and its cells, pictures or clouds."""
     some = np.arange(COLUMNS)
     found: list[tuple[str, list[Any]]] = []
-    for profile in ("easy", "std", "hard", "textured"):
+    for profile in ("easy", "std", "hard", "upright", "textured"):
         made = images.render(some, SIDE, profile)
         found.append((f"images, {profile}", list(made["image"])))
     found.append(("masks, hard", list(coloured(np.where(made["mask"] == 255, 9, made["mask"])))))
@@ -111,7 +111,7 @@ WORDS = [
     (
         "std",
         "a profile: easy (one large object, the default), std (two), hard (three, an occluder, wild backgrounds), "
-        "textured (large ones whose material can be seen)",
+        "upright (which way is up can be told), textured (large ones whose material can be seen)",
     ),
     ("material", "another label of the same samples: shape, material, program, count, speaker, ..."),
     ("speech", "speech-like sound, labelled by word"),

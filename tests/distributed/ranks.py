@@ -16,6 +16,8 @@ from nolabel.core.random import generator, seed_all
 from tests.support import Access, Feed, Noise, build, mask_makers
 
 BATCH = 16
+LATER = {"avid": {"instance": 0.0}, "local_aggregation": {"instance_epochs": 0}}
+"""fields with which a method is at once in its later phase; `few_steps` has the first one"""
 
 
 def without_batch_norm(net: nn.Module) -> nn.Module:
@@ -111,7 +113,7 @@ def part_of(batch: dict, rank: int, world: int, labelled: float = 0.0) -> dict:
 
 def one_step(name: str, rank: int = 0, world: int = 1) -> dict:
     """Loss and gradients of one global batch, averaged over ranks as data-parallel training does, and the state after."""
-    method = without_batch_norm(build(name, encoder="tiny_tokens"))
+    method = without_batch_norm(build(name, encoder="tiny_tokens", **LATER.get(name, {})))
     noise = Noise.of(method, batch=BATCH)
     t = Clock(5, 50, noise.epoch_steps)
     seed_all(3)

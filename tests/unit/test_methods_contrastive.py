@@ -19,7 +19,7 @@ from nolabel.networks.batchnorm import in_groups, layer_norms, shuffled
 from nolabel.networks.context import RowContext
 from nolabel.networks.ema import EMA
 from nolabel.networks.scorer import Scorer
-from tests.support import Noise, build, run
+from tests.support import Access, Noise, build, run
 
 T = Clock(0, 10, 4)
 
@@ -176,6 +176,28 @@ def test_a_row_of_the_bank_moves_only_with_its_image() -> None:
     torch.testing.assert_close(method.bank.rows[index], F.normalize(0.5 * before[index] + 0.5 * v).detach())
     others = torch.ones(len(before), dtype=torch.bool).index_fill(0, index, False)
     assert torch.equal(method.bank.rows[others], before[others])
+
+
+@pytest.mark.parametrize(("name", "head"), [("instance_discrimination", "head"), ("pirl", "image_head")])
+def test_banks_start_with_the_embeddings_of_all_images(name: str, head: str) -> None:
+    method = build(name)
+    noise = Noise.of(method)
+    method.begin_stage(T, Access(noise, method.views.plain))
+    method.eval()
+    with torch.no_grad():
+        z = getattr(method, head)(method.encoder(method.views.plain(noise.stored)["image"]))
+    torch.testing.assert_close(method.bank.rows, z / z.norm(dim=1, keepdim=True))
+
+
+def test_each_bank_of_cmc_starts_with_its_own_half() -> None:
+    method = build("cmc")
+    noise = Noise.of(method)
+    method.begin_stage(T, Access(noise, method.views.plain))
+    method.eval()
+    with torch.no_grad():
+        halves = method.encoder.halves(method.views.plain(noise.stored)["image"])
+    for half, head, bank in zip(halves, method.heads, method.banks):
+        torch.testing.assert_close(bank.rows, F.normalize(head(half), dim=1))
 
 
 @pytest.mark.parametrize("name", ["instance_discrimination", "pirl", "cmc"])

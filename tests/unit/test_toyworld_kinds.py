@@ -246,6 +246,8 @@ def test_the_language_agrees_in_number():
                 assert (a in many) == (words[k + 2] in verbs), text
                 checked += 1
     assert checked > 200
+    subjects = [next(w for w in text.split() if w in one | many) for text in found["text"]]
+    assert [w in many for w in subjects] == found["number"].astype(bool).tolist()
     assert corpus.third("fry") == "fries" and corpus.third("catch") == "catches" and corpus.third("play") == "plays"
 
 
@@ -281,6 +283,7 @@ def test_bits_of_the_language_are_those_of_its_choices():
         ("toyworld:speech", ("audio", "segmentation"), {"audio": (8000,), "segmentation": (100,)}, speech.WORDS),
         ("toyworld", ("points", "segmentation"), {"points": (512, 3), "segmentation": (512,)}, shapes.CLASSES),
         ("toyworld", ("text",), {"text": (32,)}, corpus.TOPICS),
+        ("toyworld:number", ("text",), {"text": (32,)}, ("singular", "plural")),
     ],
 )
 def test_columns_go_together(spec, columns, shapes_, classes):

@@ -8,9 +8,10 @@
     points (segmentation)               clouds of things (segmentation: their parts); label: kind
     text alone                          a small language; label: topic
 
-What follows the name chooses, in any order and put together by colons: a profile (easy, std, hard, textured); another label
-of the same samples (shape, material, program, count, speaker, ...); the number of training samples; `reversible` physics; and
-what the test split has that the training split has not: `pairs` of shape and material, `nuisance` beyond its range, `speakers`.
+What follows the name chooses, in any order and put together by colons: a profile (easy, std, hard, upright, textured); another
+label of the same samples (shape, material, program, count, speaker, number, ...); how many training samples; `reversible`
+physics; and what the test split has that the training split has not: `pairs` of shape and material, `nuisance` beyond its
+range, `speakers`.
 """
 
 import hashlib
@@ -38,7 +39,7 @@ CLIPS = 6_000, 1_500
 """clips and clouds"""
 TEST_FROM = 10**9
 """index of the first test sample, out of reach of any training set"""
-PROFILES = ("easy", "std", "hard", "textured")
+PROFILES = ("easy", "std", "hard", "upright", "textured")
 RATE, FRAMES, SECONDS, POINTS, LENGTH, SIZE = 8000, 16, 1.0, 512, 32, 32
 """what is chosen where nothing is said"""
 
@@ -242,10 +243,11 @@ class Corpus(World):
     """Texts of a small language."""
 
     def facts(self, index: NDArray) -> dict[str, NDArray]:
-        """The topic."""
+        """The topic, and the number of the first subject."""
         from nolabel.data.toyworld import corpus
 
-        return {"topic": np.asarray(corpus.render(index)["label"])}
+        made = corpus.render(index)
+        return {"topic": np.asarray(made["label"]), "number": np.asarray(made["number"])}
 
     def render(self, index: NDArray) -> dict[str, NDArray]:
         """text."""
@@ -328,7 +330,7 @@ def _classes(kind: type[World]) -> dict[str, tuple[str, ...]]:
         Clips: {**of_objects, "program": factors.PROGRAMS},
         Speech: {"word": speech.WORDS, "speaker": speakers},
         Things: {"kind": shapes.CLASSES},
-        Corpus: {"topic": corpus.TOPICS},
+        Corpus: {"topic": corpus.TOPICS, "number": ("singular", "plural")},
     }
     return every[kind]
 

@@ -31,9 +31,10 @@ class Monitor(Observer):
     `inputs` are ready for the encoder (N, ...), by modality as `views.plain` gives them; where the method keeps several
     encoders, the numbers of those after the first end in the modality, `feature_std_audio`. `knn(encoder)` is an
     accuracy in percent of the first, asked for as often as it stays below `share` of the time.
-    The alarm rings when the features have shrunk to a point or a line: std below 0.05 or rank below 1.5, or both
-    below a quarter of what they were at the first look. Embeddings collapse long before the encoder below them does, so
-    it also rings when the `std` that a method logs of them is below `COLLAPSED`. Either must hold for `LOOKS` log lines.
+    The alarm rings when the features have shrunk to a point or a line: std below 0.005, rank of what differs from their
+    mean below 1.5, or both below a quarter of what they were at the first look; a large mean alone is no collapse, nets
+    that reconstruct have one. Embeddings collapse long before the encoder below them does, so it also rings when the `std`
+    that a method logs of them is below `COLLAPSED`. Either must hold for `LOOKS` log lines.
     """
 
     def __init__(
@@ -45,7 +46,7 @@ class Monitor(Observer):
         tell: Callable[[str], None] = print,
     ) -> None:
         self.inputs, self.knn, self.share, self.tell = inputs, knn, share, tell
-        self.first: dict[str, tuple[float, float]] = {}
+        self.first: dict[str, tuple[float, float, float]] = {}
         self.low, self.rang = 0, False
         self.free_at = 0.0
 
@@ -63,9 +64,12 @@ class Monitor(Observer):
         if run.total_step == 0:
             self.first = self.look(run)
 
-    def look(self, run: "Run") -> dict[str, tuple[float, float]]:
-        """Standard deviation of the normalised features times sqrt(D), and their effective rank, by modality."""
-        return {name: (float(feature_std(z_ND)), float(rankme(z_ND))) for name, z_ND in self.features(run).items()}
+    def look(self, run: "Run") -> dict[str, tuple[float, float, float]]:
+        """Standard deviation of the normalised features times sqrt(D), their effective rank as they are, and centred."""
+        return {
+            name: (float(feature_std(z_ND)), float(rankme(z_ND)), float(rankme(z_ND - z_ND.mean(0))))
+            for name, z_ND in self.features(run).items()
+        }
 
     def on_log(self, run: "Run", record: Record) -> None:
         """Add `feature_std`, `effective_rank` and, when it is its time, `knn` in percent."""
@@ -73,13 +77,13 @@ class Monitor(Observer):
         self.first = self.first or seen
         embedded = min((float(v) for k, v in record.items() if k.split("/")[-1] == "std"), default=1.0)
         what = f"std {embedded:.3f} of the embeddings (1 is healthy); the heads give" if embedded < COLLAPSED else ""
-        for i, (name, (std, rank)) in enumerate(seen.items()):
+        for i, (name, (std, rank, spread)) in enumerate(seen.items()):
             end = f"_{name}" if i else ""
             record |= {f"feature_std{end}": std, f"effective_rank{end}": rank}
-            shrunk = std < 0.25 * self.first[name][0] and rank < max(2.0, 0.25 * self.first[name][1])
-            if std < 0.05 or rank < 1.5 or shrunk:
+            shrunk = std < 0.25 * self.first[name][0] and spread < max(2.0, 0.25 * self.first[name][2])
+            if std < 0.005 or spread < 1.5 or shrunk:
                 net = f"the encoder of {name}" if len(seen) > 1 else "the encoder"
-                what = what or f"feature std {std:.3f} (1 is healthy), effective rank {rank:.1f}; {net} gives"
+                what = what or f"feature std {std:.3f} (1 is healthy), centred rank {spread:.1f}; {net} gives"
         self.low = self.low + 1 if what else 0
         if self.low >= LOOKS and not self.rang:
             self.rang = True

@@ -63,6 +63,9 @@ OWN = {
 }
 """by method, its own criterion on held-out samples where it says something: its loss, or what its forward logs"""
 
+LABELS = "200"
+"""what semi-supervised methods may see of the labels, of all classes together; `supervised` is their control"""
+
 SHORT_MINUTES = 0.4
 
 
@@ -96,7 +99,9 @@ def learning(
     Example: nolabel study learning simclr mae --data toyworld cifar10/ --seeds 3
     """
     trials = [
-        Trial(method, source, seed, {"minutes": minutes}, judged_by(method), own_of(method), {"processes": processes})
+        Trial(
+            method, source, seed, budget(method, minutes), judged_by(method), own_of(method), {"processes": processes}
+        )
         for source in data
         for method in known(methods)
         for seed in range(seeds)
@@ -114,6 +119,11 @@ def learning(
 
     fill(Ledger(out / "learning-trials.json", publish), trials, runs, redo)
     print((out / "learning.md").read_text())
+
+
+def budget(method: str, minutes: float) -> dict[str, Any]:
+    """What a method may use."""
+    return {"minutes": minutes} | ({"labels": LABELS} if methods.describe(method).family == "semi" else {})
 
 
 def judged_by(method: str) -> tuple[str, ...]:
@@ -158,7 +168,8 @@ def page(records: Sequence[dict[str, Any]], command: str) -> str:
         "Every method by its small recipe, judged beside the same encoder untrained and the raw input, mean and standard",
         "deviation over seeds. k-NN, linear and fine-tune are accuracies in percent; fine-tuned from random init is the",
         "same net from scratch. `own` criteria are those of the method itself on held-out samples: of a loss less is better.",
-        "`floor` is the margin over random init that the method's test demands after its short form.",
+        "`floor` is the margin over random init that the method's test demands after its short form. Semi-supervised methods",
+        f"see {LABELS} labels; `supervised` sees them alone.",
         "",
         "| data | method | protocol | mean | random init | raw input | margin | floor | seeds | minutes |",
         "|---|---|---|---:|---:|---:|---:|---:|---:|---:|",
@@ -193,7 +204,7 @@ def short(method: str, folder: Path, minutes: float = SHORT_MINUTES) -> tuple[fl
 
     judge = protocol(judged_by(method)[0])
     trained = nl.train(
-        method, "toyworld", minutes=minutes, processes=1, evaluate=(), report=False, quiet=True, dir=folder
+        method, "toyworld", **budget(method, minutes), processes=1, evaluate=(), report=False, quiet=True, dir=folder
     )
     row = next(r for r in trained.judge(None, [judge]) if r["metric"] == judge.metrics[0])
     return row["value"], row["random_init"]

@@ -103,26 +103,30 @@ class _Writer:
         elif self.flip(0.5):
             self.words += _PLACES[self.topic].split()
 
-    def sentence(self) -> None:
-        self.verb_phrase(self.noun_phrase(0), 0)
+    def sentence(self) -> bool:
+        """Writes it; True for more than one subject."""
+        many = self.noun_phrase(0)
+        self.verb_phrase(many, 0)
         self.words.append(".")
+        return many
 
 
 def render(index: ArrayLike, seed: int = 0) -> dict[str, NDArray | list[str]]:
     """Texts `index` (B,) of the world `seed`, each the same in any batch.
 
-    Returns text: B strings of at most 30 words; label: int64 (B,) the topic; bits: float64 (B,), what the text costs
-    under the grammar that made it, stopping included.
+    Returns text: B strings of at most 30 words; label: int64 (B,) the topic; number: int64 (B,), 1 where the subject of the
+    first sentence is more than one, which takes grammar to tell (the subject number task of Conneau, Kruszewski, Lample,
+    Barrault, Baroni, ACL 2018); bits: float64 (B,), what the text costs under the grammar that made it, stopping included.
     """
     rows = np.atleast_1d(np.asarray(index, np.int64))
     u = uniform(seed, "corpus", rows, LANES)
     topics = (uniform(seed, "corpus topic", rows, 1)[:, 0] * len(TOPICS)).astype(np.int64)
-    texts, bits = [], np.zeros(len(rows))
+    texts, bits, number = [], np.zeros(len(rows)), np.zeros(len(rows), np.int64)
     for b in range(len(rows)):
         writer = _Writer(iter(u[b].tolist()), int(topics[b]))
-        writer.sentence()
+        number[b] = writer.sentence()
         while len(writer.words) < MOST - 12 and writer.flip(0.6):
             writer.sentence()
         texts.append(" ".join(writer.words[:MOST]))
         bits[b] = writer.bits
-    return {"text": texts, "label": topics, "bits": bits}
+    return {"text": texts, "label": topics, "number": number, "bits": bits}

@@ -38,6 +38,17 @@ PROFILES = {
     # What augmentations vary (place, size, brightness) varies much and what they do not (patterns, hue) little, so that
     # the shape is the best clue to which picture a crop is from, and yet pixels do not tell it.
     "easy": Profile(objects=1, radius=(0.22, 0.32), margin=0.8, chroma=0.15, background=0.06, texture=0.08, light=0.3),
+    # As easy, and things stand as they should, but for a few degrees: which way is up can be told.
+    "upright": Profile(
+        objects=1,
+        radius=(0.22, 0.32),
+        margin=0.8,
+        rotation=math.pi / 10,
+        chroma=0.15,
+        background=0.06,
+        texture=0.08,
+        light=0.3,
+    ),
     # The texture, and with it the material, is the clue: what a thing sounds like can be seen.
     "textured": Profile(
         objects=1, radius=(0.34, 0.44), margin=0.8, chroma=0.15, background=0.02, texture=0.35, light=0.2, contrast=0.15

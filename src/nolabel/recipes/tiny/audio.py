@@ -46,7 +46,7 @@ def avid(size: int) -> Recipe:
 
 
 def byol_a(size: int) -> Recipe:
-    """32 bands of sounds at 8 kHz; narrow heads."""
+    """32 bands of sounds at 8 kHz; narrow heads. Of the toy world speech: a crop moves the pitch, which tells a material."""
     views = LogMel(rate=8000, seconds=0.96, mels=32, window=0.064, low=60, high=4000, mean=-16.0, std=3.1)
     fields = {"hidden": 512, "out": 128, "momentum": 0.98, "queue": 1024, "views": views, "optim": MUON}
-    return Recipe("tiny_mel", batch=128, minutes=2.5, fields=fields)
+    return Recipe("tiny_mel", batch=128, minutes=2.5, fields=fields, toyworld="speech", form={"seconds": 1.0})

@@ -20,6 +20,7 @@ def rotation(size: int) -> Recipe:
             ),
             "optim": MUON,
         },
+        toyworld="upright",
     )
 
 

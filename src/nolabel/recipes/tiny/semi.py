@@ -58,4 +58,5 @@ def entropy_minimisation(size: int) -> Recipe:
 
 def s4l(size: int) -> Recipe:
     """Four turns of 64 images a step."""
-    return Recipe("tiny", batch=64, minutes=2.5, fields={"views": Weak(size=size), "optim": MUON, "momentum": 0.99})
+    fields = {"views": Weak(size=size), "optim": MUON, "momentum": 0.99}
+    return Recipe("tiny", batch=64, minutes=2.5, fields=fields, toyworld="upright")
