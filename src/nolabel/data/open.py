@@ -33,8 +33,8 @@ def open_data(
     """Open a data set with the columns asked for; labels, if any, are there in any case.
 
     spec: "toyworld[:easy|std|hard|upright|textured][:...]", see `toy`; a folder of files of the kind asked for, or such
-        a file; Parquet files or a folder of them; WebDataset tar shards; .npz or .npy; .jsonl, .csv and .tsv tables; .txt; a pattern
-        such as "shards-{000..010}.tar"; a torchvision name ("cifar10", "stl10:unlabeled"); or "hf:owner/name". An
+        a file; Parquet files or a folder of them; WebDataset tar shards; .npz or .npy; .jsonl, .csv and .tsv tables; .txt;
+        a pattern such as "shards-{000..010}.tar"; a torchvision name ("cifar10", "stl10:unlabeled"); or "hf:owner/name". An
         existing path wins over a name.
     columns: of image, video, audio, points, text; rows hold what belongs together, e.g. a clip and its sound. The toy
         world (see `toy`) also has `segmentation`: what a pixel shows, the part of a point, the phone of a moment; and the

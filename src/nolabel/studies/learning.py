@@ -24,6 +24,8 @@ PROTOCOLS: dict[str, tuple[str, ...]] = {
     "text": ("linear",),
     "next_token": ("linear", "perplexity"),
     "clip": ("zero-shot", "linear"),
+    "cpc_text": ("knn", "linear"),
+    "skip_thought": ("knn", "linear"),
     "cpc_speech": ("segments", "linear"),
     "siglip": ("zero-shot", "linear"),
     "point_contrast": ("segments", "linear"),

@@ -19,13 +19,14 @@ def clip(size: int) -> Recipe:
 
 
 def siglip(size: int) -> Recipe:
-    """Two tiny towers in a space of 64; b at -ln of the batch."""
+    """Two tiny towers in a space of 64; b at -ln of the batch, and a scale at which texts are not alike for long."""
     return Recipe(
         {"image": "tiny", "text": "tiny_text"},
         batch=128,
         minutes=2.5,
         fields={
             "out": 64,
+            "scale": 5.0,
             "offset": -4.85,
             "views": Captioned(size=size, scale=(0.5, 1.0), length=32),
             "optim": PAIRS,

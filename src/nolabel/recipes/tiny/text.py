@@ -8,7 +8,7 @@ WORDS = Optim("adamw", lr=2e-3, weight_decay=0.05, betas=(0.9, 0.98), scaled=Fal
 
 
 LABEL = "number"
-"""of the toy world's texts: their topic is in the words alone, which the untrained encoder shows as well"""
+"""of the toy world's texts for models of language: the topic is in the words alone, which untrained encoders show as well"""
 
 
 def masked_language_model(size: int) -> Recipe:
@@ -32,7 +32,6 @@ def skip_thought(size: int) -> Recipe:
         batch=64,
         minutes=2.5,
         fields={"hidden": 192, "width": 96, "views": Passages(count=3, length=6), "optim": WORDS},
-        toyworld=LABEL,
     )
 
 
@@ -43,5 +42,4 @@ def cpc_text(size: int) -> Recipe:
         batch=32,
         minutes=2.5,
         fields={"hidden": 128, "ahead": 2, "views": Passages(count=3, length=6), "optim": WORDS},
-        toyworld=LABEL,
     )
