@@ -74,8 +74,8 @@ def test_places_that_a_query_must_not_meet():
     [
         ("cpc_speech", "toyworld", "toyworld:speech"),
         ("cpc_speech", "toyworld:easy", "toyworld:easy"),
-        ("byol_a", "toyworld", "toyworld"),
-        ("avid", "toyworld", "toyworld:1500"),
+        ("byol_a", "toyworld", "toyworld:speech"),
+        ("avid", "toyworld", "toyworld:1500:textured"),
     ],
 )
 def test_toyworld_alone_is_the_one_that_suits(name, said, meant):

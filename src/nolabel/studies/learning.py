@@ -28,6 +28,7 @@ PROTOCOLS: dict[str, tuple[str, ...]] = {
     "skip_thought": ("knn", "linear"),
     "cpc_speech": ("segments", "linear"),
     "siglip": ("zero-shot", "linear"),
+    "depth_contrast": ("segments", "linear"),
     "point_contrast": ("segments", "linear"),
     "random_walk": ("propagation",),
     "video_colorization": ("propagation",),

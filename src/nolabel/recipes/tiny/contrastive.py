@@ -12,7 +12,7 @@ def simclr(size: int) -> Recipe:
         "tiny",
         batch=256,
         minutes=2.5,
-        fields={"temperature": 0.2, "hidden": 512, "views": two_views(size), "optim": MUON},
+        fields={"temperature": 0.2, "hidden": 512, "views": two_views(size, hue=0.1), "optim": MUON},
     )
 
 
