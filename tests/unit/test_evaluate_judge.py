@@ -280,6 +280,19 @@ def test_fine_tuning_never_chooses_by_the_test_split(data):
     assert right["rate"] == other["rate"] and right["top1"] != other["top1"]
 
 
+def test_fine_tuning_on_few_samples_sees_no_others(data, monkeypatch):
+    train, seen = data.splits["train"], set()
+    take = type(train).take
+
+    def watched(split, rows, *args):
+        seen.update(rows.tolist() if split is train else [])
+        return take(split, rows, *args)
+
+    monkeypatch.setattr(type(train), "take", watched)
+    FineTune(epochs=4, batch=5, samples=10, rates=(1e-3,))(TrainableNet(), eval_of(data))
+    assert len(seen) == 10 < len(train)
+
+
 def test_augmentation_shifts_and_flips_by_whole_pixels():
     x = torch.arange(2 * 3 * 8 * 8).float().view(2, 3, 8, 8)
     moved = FineTune()._augment(x, torch.Generator().manual_seed(0))

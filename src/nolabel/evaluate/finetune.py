@@ -1,4 +1,4 @@
-"""Fine-tuning: all weights are trained with all labels. Says how good a start the encoder is, not how good its features.
+"""Fine-tuning: all weights are trained with labels. Says how good a start the encoder is, not how good its features.
 
 The reference is the same net from scratch, with the same number of steps and the same choice of learning rate. In the
 rows of `judge` that is the column `random_init`: this protocol run on the untrained encoder.
@@ -42,6 +42,8 @@ class FineTune:
     shift: float = 0.125
     """largest shift as a part of the side; images are reflected at the border. 0 switches shift and flip off"""
     validation: float = 0.1
+    samples: int | None = None
+    """of the training split, drawn by the seed alone: a start is worth more where labels are few; None takes all"""
 
     name: ClassVar[str] = "fine-tune"
     version: ClassVar[int] = 1
@@ -50,7 +52,7 @@ class FineTune:
     def __call__(self, encoder: nn.Module, data: EvalData) -> dict[str, float]:
         """Works on copies: the encoder stays as it is. Raises UserError where a split has no labels."""
         train = data.splits["train"]
-        rows = torch.randperm(len(train), generator=generator(fold(data.seed, _VALIDATION)))
+        rows = torch.randperm(len(train), generator=generator(fold(data.seed, _VALIDATION)))[: self.samples]
         held_out = max(1, round(self.validation * len(rows)))
         scores = [0.0]
         if len(self.rates) > 1:

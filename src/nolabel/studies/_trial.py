@@ -85,7 +85,7 @@ def protocol(name: str) -> "Evaluator":
 
     if name == "linear":
         return Linear(grid=(1e-4, 1e-3, 1e-2, 1e-1), sweep_rows=5000)
-    return FineTune(epochs=5, rates=(1e-3,)) if name == "fine-tune" else PROTOCOLS[name]()
+    return FineTune(samples=1000, batch=64, rates=(1e-3,)) if name == "fine-tune" else PROTOCOLS[name]()
 
 
 def measure(trial: Trial, folder: Path) -> dict[str, Any]:
