@@ -44,7 +44,7 @@ def rows() -> list[tuple[str, list[Any]]]:
     """What each row of the picture shows: its name and its cells, pictures or clouds."""
     some = np.arange(COLUMNS)
     found: list[tuple[str, list[Any]]] = []
-    for profile in ("easy", "std", "hard", "upright", "textured"):
+    for profile in ("easy", "upright", "textured", "std", "hard"):
         made = images.render(some, SIDE, profile)
         found.append((f"images, {profile}", list(made["image"])))
     found.append(("masks, hard", list(coloured(np.where(made["mask"] == 255, 9, made["mask"])))))
