@@ -111,6 +111,7 @@ def measure(trial: Trial, folder: Path) -> dict[str, Any]:
         "budget": trial.budget,
         "fields": to_json(trial.fields),
         "scores": scores,
+        "meant": shown(trained.plan.data),
         "encoder": trained.plan.encoder,
         "batch": settings.batch,
         "processes": settings.processes,

@@ -178,9 +178,10 @@ def page(records: Sequence[dict[str, Any]], command: str) -> str:
         "|---|---|---|---:|---:|---:|---:|---:|---:|---:|",
     ]
     minutes = {(r["data"], r["method"]): r["budget"]["minutes"] for r in records}
+    meant = {(r["data"], r["method"]): r.get("meant", r["data"]) for r in records}
     for r in sorted(rows(records), key=lambda r: (r["data"], r["method"])):
         spread = "" if r["std"] is None else f" ± {r['std']:.{digits(r)}f}"
-        cells = [r["data"], r["method"], r["protocol"], f"{number(r['mean'], r)}{spread}"]
+        cells = [meant[r["data"], r["method"]], r["method"], r["protocol"], f"{number(r['mean'], r)}{spread}"]
         cells += [number(r[k], r) for k in ("random_init", "raw_input")] + [
             number(r["mean"] - r["random_init"], r, "+")
         ]
