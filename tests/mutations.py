@@ -69,11 +69,11 @@ MISTAKES = {
     ),
     "not-normalised": Mistake(
         "contrastive rows are not made unit", "losses/contrastive.py",
-        "return F.normalize(wide(x_BD), dim=-1)", "return wide(x_BD)", "tests/unit/test_losses_contrastive.py",
+        "return _Unit.apply(wide(x_BD))", "return wide(x_BD)", "tests/unit/test_losses_contrastive.py",
     ),
     "tau-ignored": Mistake(
         "the temperature of NT-Xent is 1", "losses/contrastive.py",
-        "query_2BD = z_2BD / temperature", "query_2BD = z_2BD", "tests/unit/test_losses_contrastive.py",
+        "_cross_entropy(z_2BD / temperature, own_2B", "_cross_entropy(z_2BD, own_2B", "tests/unit/test_losses_contrastive.py",
     ),
     "own-row-among-negatives": Mistake(
         "an anchor meets itself as a negative", "losses/contrastive.py",

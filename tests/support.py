@@ -132,6 +132,8 @@ def small(name: str, **changes) -> Method:
     recipe = recipes.find("tiny", name, SIZE)
     assert recipe is not None, f"{name} has no recipe in recipes/tiny/"
     method = override(kind(), recipe.fields)
+    if getattr(method.views, "locals", None) == 0:  # the small recipe does without: no reason not to prove them
+        method = override(method, {"views": {"locals": 2}})
     names = {f.name for f in dataclasses.fields(kind)}
     narrow = {k: v for k, v in NARROW.items() if k in names}
     return override(method, {**narrow, "optim": Optim("adamw", lr=1e-3, scaled=False, warmup_epochs=0), **changes})

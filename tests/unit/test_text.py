@@ -223,7 +223,7 @@ def test_predictions_of_words_do_not_look_ahead():
 
 def test_skip_thought_decoders_see_their_own_words_only():
     method = build("skip_thought").eval()
-    t, text = Clock(0, 6, 4), torch.randint(5, 60, (4, 3, 8), generator=generator(0))
+    t, text = Clock(0, 6, 4), torch.randint(5, 60, (4, 3, 6), generator=generator(0))
 
     def losses(text):
         h = method.encoder(text[:, 1])
@@ -239,7 +239,7 @@ def test_skip_thought_decoders_see_their_own_words_only():
     last[:, 2, -1] = 7
     h = method.encoder(text[:, 1])
     words = torch.cat((torch.full((4, 1), START), text[:, 2, :-1]), 1)
-    d, _ = method.after(torch.cat((method.words(words), h[:, None].expand(-1, 8, -1)), -1))
+    d, _ = method.after(torch.cat((method.words(words), h[:, None].expand(-1, 6, -1)), -1))
     expected = torch.nn.functional.cross_entropy(method.scores(d).flatten(0, 1), last[:, 2].flatten())
     assert losses(last)[1] == pytest.approx(expected.item(), rel=1e-5)
 

@@ -111,6 +111,7 @@ def learning(
     ]
     names = " ".join(shown(source) for source in data)
     command = f"nolabel study learning --data {names} --seeds {seeds} --minutes {minutes:g}"
+    command += f" --processes {processes}" if processes else ""
 
     def publish(records: list[dict[str, Any]]) -> None:
         from nolabel.api import write_json
