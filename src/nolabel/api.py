@@ -56,6 +56,8 @@ from nolabel.evaluate import (
     judge,
     judge_pairs,
 )
+from nolabel.evaluate.features import to_device
+from nolabel.networks.batchnorm import first_statistics
 from nolabel.networks.tower import Tower
 from nolabel.plan import Built, Options, Plan
 
@@ -435,7 +437,10 @@ class Access:
         split = self.built.data.splits["train"]
         transform = self.built.transform(modality or next(iter(self.built.plan.inputs)))
         precision = self.built.plan.settings.precision
-        with whole(self.built.method):
+        some = torch.linspace(0, len(split) - 1, min(1024, len(split))).long()
+        parts = some.tensor_split(min(4, max(1, len(some) // 2)))  # each of two samples at least
+        views = (transform(to_device(split.take(part), self.device)) for part in parts)
+        with whole(self.built.method), first_statistics(net, views):
             found = extract(net, split, transform, self.device, precision)
         x = found.x
         if len(x) < len(split):  # training never meets the rows of files that cannot be read; they are nothing special

@@ -7,7 +7,8 @@ from safetensors.torch import save_file
 from torch import nn
 
 from nolabel.core import Encoder, TokenEncoder, UserError
-from nolabel.encoders import ConvEncoder, ViTEncoder, calibrate_batchnorm, image_encoder, load_weights, timm_state_dict
+from nolabel.encoders import ConvEncoder, ViTEncoder, image_encoder, load_weights, timm_state_dict
+from nolabel.networks.batchnorm import calibrate_batchnorm
 
 
 @pytest.fixture(autouse=True)

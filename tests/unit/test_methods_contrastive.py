@@ -15,7 +15,7 @@ from nolabel.core.random import generator, seed_all
 from nolabel.encoders.files import load_encoder, save_encoder
 from nolabel.encoders.wrapped import Headed, LightAndColour, Patchwise
 from nolabel.losses.contrastive import info_nce, nce
-from nolabel.networks.batchnorm import in_groups, layer_norms, shuffled
+from nolabel.networks.batchnorm import first_statistics, in_groups, layer_norms, shuffled
 from nolabel.networks.context import RowContext
 from nolabel.networks.ema import EMA
 from nolabel.networks.scorer import Scorer
@@ -45,6 +45,23 @@ def test_groups_have_statistics_of_their_own() -> None:
         part = x[4 * k : 4 * k + 4]
         torch.testing.assert_close(apart[4 * k : 4 * k + 4], (part - part.mean(0)) / (part.var(0, False) + 1e-5).sqrt())
     torch.testing.assert_close(in_groups(norm, x, 1), norm(x))
+
+
+def test_first_statistics_are_those_of_the_views_and_leave_no_trace() -> None:
+    torch.manual_seed(0)
+    net = nn.Sequential(nn.Linear(5, 4), nn.BatchNorm1d(4), nn.ReLU(), nn.Linear(4, 3), nn.BatchNorm1d(3)).train()
+    before = {name: value.clone() for name, value in net.state_dict().items()}
+    views = [100 + torch.randn(64, 5) for _ in range(3)]
+    with first_statistics(net, views):
+        out = torch.cat([net.eval()(view) for view in views])
+        assert out.mean(0).abs().max() < 0.2 and (out.std(0) - 1).abs().max() < 0.2
+    net.train()
+    for name, value in net.state_dict().items():
+        assert torch.equal(value, before[name]), name
+    net(views[0])  # now they have trained, and are left as they are
+    trained = {name: value.clone() for name, value in net.state_dict().items()}
+    with first_statistics(net, iter(lambda: pytest.fail("there is nothing to look at"), None)):
+        assert all(torch.equal(value, trained[name]) for name, value in net.state_dict().items())
 
 
 def test_shuffled_comes_back_in_order_and_changes_the_company() -> None:

@@ -11,14 +11,13 @@ from nolabel.encoders.image import ConvEncoder, image_encoder
 from nolabel.encoders.pyramid import TinyPyramid
 from nolabel.encoders.tiny import TinyConv, tiny_tokens
 from nolabel.encoders.vit import ViTEncoder
-from nolabel.encoders.weights import calibrate_batchnorm, load_weights, timm_state_dict
+from nolabel.encoders.weights import load_weights, timm_state_dict
 
 __all__ = [
     "ConvEncoder",
     "TinyConv",
     "TinyPyramid",
     "ViTEncoder",
-    "calibrate_batchnorm",
     "image_encoder",
     "load_weights",
     "make",

@@ -2,7 +2,6 @@
 
 import pickle
 import warnings
-from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +10,6 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from timm.models.vision_transformer import VisionTransformer, checkpoint_filter_fn
 from torch import Tensor, nn
-from torch.nn.modules.batchnorm import _BatchNorm
 
 from nolabel.core import UserError
 
@@ -55,30 +53,6 @@ def load_weights(encoder: nn.Module, path: str | Path) -> None:
     if missing:
         warnings.warn(f"{path}: {fit}", stacklevel=2)
     net.load_state_dict(fitting, strict=False)
-
-
-@torch.no_grad()
-def calibrate_batchnorm(encoder: nn.Module, batches: Iterable[Tensor]) -> None:
-    """Replace running statistics by the mean over `batches` of each batch's statistics, in place.
-
-    An untrained network with its initial statistics (mean 0, variance 1) is a weaker baseline than it need be. Does
-    nothing to nets without batch norm. Pass batches of equal size.
-    """
-    norms = [m for m in encoder.modules() if isinstance(m, _BatchNorm) and m.track_running_stats]
-    if not norms:
-        return
-    modes, momenta = {m: m.training for m in encoder.modules()}, [norm.momentum for norm in norms]
-    encoder.eval()
-    for norm in norms:
-        norm.reset_running_stats()
-        norm.momentum = None  # a cumulative average
-        norm.train()
-    for x in batches:
-        encoder(x)
-    for norm, momentum in zip(norms, momenta):
-        norm.momentum = momentum
-    for module, mode in modes.items():
-        module.training = mode
 
 
 def _read(path: Path) -> dict[str, Any]:

@@ -11,8 +11,8 @@ from torch import Tensor, nn
 
 from nolabel.core.random import fold, generator, seed_all
 from nolabel.core.types import UNKNOWN
-from nolabel.encoders.weights import calibrate_batchnorm
 from nolabel.evaluate.features import Split, Transform, to_device
+from nolabel.networks.batchnorm import calibrate_batchnorm
 
 _WEIGHTS, _BATCHES = 0x1417, 0xBA7C
 """purposes of the seeds"""
