@@ -177,8 +177,28 @@ def test_deepcluster_weights_stand_for_drawing_clusters_uniformly() -> None:
     assert method.weight[method.cluster].mean().item() == pytest.approx(1.0)
 
 
-def test_deepcluster_starts_its_classifier_anew_every_epoch() -> None:
-    method, noise, _ = ready("deepcluster")
+def test_deepcluster_keeps_its_clusters_for_as_many_epochs_as_asked() -> None:
+    method, noise, _ = ready("deepcluster", reassign=3)
+    before = method.cluster.clone()
+    with torch.no_grad():
+        method.encoder.stem.weight.normal_()
+    for step in (4, 8):
+        method.begin_epoch(Clock(step, 40, 4), None)
+    assert torch.equal(method.cluster, before)
+    method.begin_epoch(Clock(12, 40, 4), Access(noise, method.views.plain))
+    assert not torch.equal(method.cluster, before)
+
+
+@pytest.mark.parametrize("name", ["deepcluster", "deepercluster"])
+def test_as_in_the_paper_clusterings_see_no_colours(name: str) -> None:
+    method, x = build(name, sobel=True).eval(), torch.rand(4, 3, 32, 32, generator=generator(0))
+    gray = x.mean(1, keepdim=True).expand(-1, 3, -1, -1)
+    torch.testing.assert_close(method.encoder(gray), method.encoder(x))
+    assert not torch.allclose(method.encoder(x.flip(0)), method.encoder(x))
+
+
+def test_deepcluster_starts_its_classifier_anew() -> None:
+    method, noise, _ = ready("deepcluster", reassign=1)
     with torch.no_grad():
         method.classifier.weight.add_(1.0)
         method.classifier.bias.add_(1.0)

@@ -13,7 +13,7 @@ from nolabel import encoders, methods
 from nolabel.core import Clock, DataInfo, UserError
 from nolabel.core.random import generator, seed_all
 from nolabel.encoders.files import load_encoder, save_encoder
-from nolabel.encoders.wrapped import Headed, LightAndColour, Patchwise
+from nolabel.encoders.wrapped import Edges, Headed, LightAndColour, Patchwise
 from nolabel.losses.contrastive import info_nce, nce
 from nolabel.networks.batchnorm import first_statistics, in_groups, layer_norms, shuffled
 from nolabel.networks.context import RowContext
@@ -397,13 +397,14 @@ def test_jigsaw_views_go_through_pirl_and_infomin() -> None:
 # ---- what is kept
 
 
-@pytest.mark.parametrize("kind", ["Headed", "LightAndColour", "Patchwise"])
+@pytest.mark.parametrize("kind", ["Headed", "LightAndColour", "Patchwise", "Edges"])
 def test_wrapped_encoders_come_back_from_their_file(kind: str, tmp_path) -> None:
     net = encoders.make("tiny", (3, 32, 32))
     wrapped = {
         "Headed": lambda: Headed(net, 1, 24),
         "LightAndColour": lambda: LightAndColour(net, "ydbdr", (0.4,) * 3, (0.2,) * 3),
         "Patchwise": lambda: Patchwise(net, 12, 5),
+        "Edges": lambda: Edges(net),
     }[kind]()
     wrapped.eval()
     save_encoder(wrapped, tmp_path / "encoder.safetensors", {"name": "tiny", "size": 32, "channels": 3})
@@ -411,6 +412,21 @@ def test_wrapped_encoders_come_back_from_their_file(kind: str, tmp_path) -> None
     again = load_encoder(tmp_path / "encoder.safetensors")
     torch.testing.assert_close(again(x), wrapped(x))
     assert wrapped(x).shape == (2, wrapped.dim) and wrapped.size == 32
+
+
+def test_edges_are_sobel_of_the_mean_channel() -> None:
+    seen = []
+    net = encoders.make("tiny", (3, 32, 32))
+    net.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
+    x = torch.rand(1, 3, 32, 32, generator=generator(0))
+    Edges(net).eval()(x)
+    g = x[0].mean(0)
+    right = (g[4, 8] - g[4, 6]) + 2 * (g[5, 8] - g[5, 6]) + (g[6, 8] - g[6, 6])
+    down = (g[6, 6] - g[4, 6]) + 2 * (g[6, 7] - g[4, 7]) + (g[6, 8] - g[4, 8])
+    torch.testing.assert_close(seen[0][0, :, 5, 7], torch.stack((right, down, torch.zeros(()))))
+    assert seen[0].shape == x.shape
+    with pytest.raises(UserError, match="3 channels"):
+        Edges(encoders.make("tiny", (1, 32, 32)))
 
 
 def test_ema_of_the_query_is_left_out_of_training() -> None:

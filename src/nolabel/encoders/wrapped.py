@@ -8,6 +8,7 @@ import copy
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from nolabel.core import UserError
@@ -108,6 +109,26 @@ class Patchwise(Wrapped):
         return self.grid(overlapping(x, self.patch, self.stride)).mean((1, 2))
 
 
+class Edges(Wrapped):
+    """An encoder of gray images filtered by Sobel: (B, 3, S, S) -> (B, D).
+
+    It sees three channels: the change of the mean channel to the right, that downwards, and zeros.
+    """
+
+    kernel: Tensor
+
+    def __init__(self, encoder: Any):
+        if encoder.channels != 3:
+            raise UserError(f"edges want images of 3 channels, not {encoder.channels}")
+        super().__init__(encoder, encoder.dim)
+        self.encoder = encoder
+        right = torch.tensor([[-1.0, 0.0, 1.0], [-2.0, 0.0, 2.0], [-1.0, 0.0, 1.0]])
+        self.register_buffer("kernel", torch.stack((right, right.T, torch.zeros(3, 3)))[:, None], persistent=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.encoder(F.conv2d(x.mean(1, keepdim=True), self.kernel.to(x.dtype), padding=1))
+
+
 class Recurrent(Wrapped):
     """An encoder of moments and a GRU of width `hidden` that reads them in order: (B, ...) -> (B, H), the mean over time."""
 
@@ -133,4 +154,4 @@ class Recurrent(Wrapped):
 
 def wrap(encoder: Any, kind: str, **arguments: Any) -> Wrapped:
     """Make again what `wrapped` of a card describes, around a fresh encoder."""
-    return {c.__name__: c for c in (Headed, LightAndColour, Patchwise, Recurrent)}[kind](encoder, **arguments)
+    return {c.__name__: c for c in (Headed, LightAndColour, Patchwise, Edges, Recurrent)}[kind](encoder, **arguments)

@@ -9,8 +9,8 @@ arXiv:1905.01278.
 Shapes: B images of N, R = 4 turns, M super-clusters, S = R M super-classes, k = K / M clusters in each. Clusters are
 k-means on whitened features of upright images, found anew every few epochs, with fresh classifiers. w_n makes
 super-clusters equally frequent and so the clusters inside each. Differs: each image takes one turn a step, dealt by a
-hash of image and step, where each group of ranks has a turn of its own; super-clusters are found anew, too; images keep
-their colours. Every rank holds the classifiers of all super-classes: K is what its memory bears.
+hash of image and step, where each group of ranks has a turn of its own; super-clusters are found anew, too. f sees edges,
+as in DeepCluster. Every rank holds the classifiers of all super-classes: K is what its memory bears.
 """
 
 import torch
@@ -20,6 +20,7 @@ from torch import nn
 from nolabel.core import Method, Optim
 from nolabel.core.dist import join_rows, own_rows
 from nolabel.core.random import deal
+from nolabel.encoders.wrapped import Edges
 from nolabel.losses.cluster import kmeans, pca_whitening
 from nolabel.networks.mlp import fully_connected
 from nolabel.views.image import OneView
@@ -42,11 +43,13 @@ class DeeperCluster(Method):
     """width of the two layers between encoder and classifiers; 0 leaves them out"""
     dropout: float = 0.5
     """in front of each of these layers"""
+    sobel: bool = True
+    """edges of gray images in place of colours"""
     views: OneView = OneView(size=224, scale=(0.08, 1.0))
     optim: Optim = Optim("sgd", lr=0.1, weight_decay=1e-5, scaled=False, warmup_epochs=0, drops=(1.0,))
 
     def build(self, data, image):
-        self.encoder = image
+        self.encoder = Edges(image) if self.sobel else image
         self.head = fully_connected(image.dim, self.hidden, self.dropout)
         width, inside = self.hidden or image.dim, self.clusters // self.super_clusters
         self.super_classifier = nn.Linear(width, TURNS * self.super_clusters)

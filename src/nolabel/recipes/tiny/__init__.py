@@ -25,6 +25,11 @@ COLORS = (0.4, 0.4, 0.4, 0.2)
 """jitter of the tiny joint-embedding views: half the papers' strength, but all of the hue, or those without negatives learn
 colour alone (toy world, one minute on one core, 20-NN of SimCLR and BYOL with hue 0.1: 53, 19; 0.2: 56, 30; CIFAR-10: 55.5, 44.2;
 54.7, 43.1; one seed)"""
+HUES = (*COLORS[:3], 0.4)
+"""the papers' hue, for methods with a bank or a queue of few images"""
+STRONG = (0.8, 0.8, 0.8, 0.4)
+"""the papers' jitter in full, for methods that would find clusters or words of colours (toy world of 4,000, one minute on one
+core, 20-NN with hue 0.2 and with this: SeLA 24, 36; DeepCluster v2 26, 33; local aggregation 39, 47; one seed)"""
 
 
 def smaller(size: int) -> int:

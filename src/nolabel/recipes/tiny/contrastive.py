@@ -1,7 +1,7 @@
 """The contrastive family; see the package."""
 
 from nolabel.recipes import Recipe
-from nolabel.recipes.tiny import COLORS, FEW, MUON, SLOW, smaller, two_views
+from nolabel.recipes.tiny import COLORS, FEW, HUES, MUON, SLOW, smaller, two_views
 from nolabel.views.image import OneView
 from nolabel.views.parts import ImageAndParts, Patches, TwoViewsAndParts
 
@@ -18,7 +18,7 @@ def simclr(size: int) -> Recipe:
 
 def moco_v2(size: int) -> Recipe:
     """Both views are queries; a queue of 1,024 and keys that follow at once, for a minute has few steps. Toy world, one
-    minute on one core, 20-NN 36.9 (momentum 0.9, twice the rate: 23.7), random init 17.0; one seed.
+    minute on one core, 20-NN 42.3 (hue 0.2: 36.9; and momentum 0.9, twice the rate: 23.7), random init 17.0; one seed.
     """
     return Recipe(
         "tiny",
@@ -26,7 +26,7 @@ def moco_v2(size: int) -> Recipe:
         minutes=2.5,
         fields={
             "hidden": 512, "queue": 1024, "momentum": 0.5, "splits": 1, "symmetric": True,
-            "views": two_views(size), "optim": SLOW,
+            "views": two_views(size, hue=0.4), "optim": SLOW,
         },
     )  # fmt: skip
 
@@ -75,12 +75,14 @@ def supcon(size: int) -> Recipe:
 
 
 def colored(size: int, gray: float = 0.2) -> OneView:
-    """One view with the crops and colours of `two_views`."""
-    return OneView(size=smaller(size), test_size=size, scale=(0.2, 1.0), jitter=COLORS, gray=gray)
+    """One view with the crops of `two_views` and more hue."""
+    return OneView(size=smaller(size), test_size=size, scale=(0.2, 1.0), jitter=HUES, gray=gray)
 
 
 def instance_discrimination(size: int) -> Recipe:
-    """The paper's setting for CIFAR: cross-entropy over the whole bank, tau 0.1."""
+    """The paper's setting for CIFAR: cross-entropy over the whole bank, tau 0.1. Toy world of 4,000, one minute on one core,
+    20-NN 43.4 (hue 0.2: 35.8), random init 15.3; one seed.
+    """
     return Recipe(
         "tiny",
         batch=64,
@@ -91,7 +93,9 @@ def instance_discrimination(size: int) -> Recipe:
 
 
 def pirl(size: int) -> Recipe:
-    """Rotation: tiles of small images show little. Cross-entropy over the whole bank."""
+    """Rotation: tiles of small images show little. Cross-entropy over the whole bank. Toy world of 4,000, one minute on one
+    core, 20-NN 41.3 (hue 0.2: 32.6), random init 15.3; one seed.
+    """
     return Recipe(
         "tiny",
         batch=64,
@@ -99,7 +103,7 @@ def pirl(size: int) -> Recipe:
         fields={
             "temperature": 0.1, "negatives": 0, "softmax": True, "optim": SLOW,
             "views": ImageAndParts(
-                size=smaller(size), test_size=size, scale=(0.2, 1.0), jitter=COLORS,
+                size=smaller(size), test_size=size, scale=(0.2, 1.0), jitter=HUES,
                 transform="rotation", part_scale=(0.3, 1.0),
             ),
         },
@@ -108,7 +112,9 @@ def pirl(size: int) -> Recipe:
 
 
 def cmc(size: int) -> Recipe:
-    """Cross-entropy over the whole banks."""
+    """Cross-entropy over the whole banks. Toy world of 4,000, one minute on one core, 20-NN 30.7 (hue 0.2: 22.0), random init
+    15.4; one seed.
+    """
     return Recipe(
         "tiny",
         batch=64,
