@@ -13,25 +13,29 @@ LIGHT = {"width": 96, "depth": 2, "heads": 3, "optim": TOKENS}
 
 
 def mae(size: int) -> Recipe:
-    """A decoder as light as the encoder."""
+    """A decoder as light as the encoder; small batches, for steps are few. Toy world, one minute on one core: error 0.264
+    (batch 256: 0.320), linear 24.3 (23.3), random init 22.5; one seed.
+    """
     return Recipe(
         "tiny_tokens",
-        batch=256,
+        batch=64,
         minutes=2.5,
         fields={**LIGHT, "views": OneView(size=size, scale=(0.3, 1.0))},
     )
 
 
 def simmim(size: int) -> Recipe:
-    """Cells of a quarter of the side, ten of sixteen hidden."""
-    return Recipe("tiny_tokens", batch=256, minutes=2.5, fields={"views": one_view(size), "optim": TOKENS})
+    """Cells of a quarter of the side, ten of sixteen hidden. Toy world, one minute on one core: linear 26.4 (batch 256: 24.0),
+    random init 22.5; one seed.
+    """
+    return Recipe("tiny_tokens", batch=64, minutes=2.5, fields={"views": one_view(size), "optim": TOKENS})
 
 
 def beit(size: int) -> Recipe:
     """512 codes; half of the time goes to the tokenizer."""
     return Recipe(
         "tiny_tokens",
-        batch=256,
+        batch=64,
         minutes=2.5,
         fields={
             "min_block": 4,
@@ -48,7 +52,7 @@ def um_mae(size: int) -> Recipe:
     """A small pyramid on a quarter of the units, and a light decoder."""
     return Recipe(
         "tiny_pyramid",
-        batch=256,
+        batch=64,
         minutes=2.5,
         fields={"width": 96, "heads": 3, "views": one_view(size), "optim": TOKENS},
     )
@@ -58,7 +62,7 @@ def ijepa(size: int) -> Recipe:
     """Larger targets on the smaller grid; a predictor as wide as the encoder."""
     return Recipe(
         "tiny_tokens",
-        batch=256,
+        batch=64,
         minutes=2.5,
         fields={
             "target_scale": (0.15, 0.25),
@@ -76,7 +80,7 @@ def data2vec(size: int) -> Recipe:
     """Three layers of four as target, a faster teacher."""
     return Recipe(
         "tiny_tokens",
-        batch=256,
+        batch=64,
         minutes=2.5,
         fields={
             "min_block": 4,
