@@ -128,13 +128,18 @@ def cmc(size: int) -> Recipe:
 
 
 def deep_infomax(size: int) -> Recipe:
-    """InfoNCE over the places of a map at a quarter of the side; crops, which the paper does without."""
+    """InfoNCE over the places of a map at a quarter of the side; crops, which the paper does without; no critic, which would
+    take half of the time. CIFAR-10, 1.5 minutes on one core: 20-NN 50.5 % (JSD with the critic 37.6), random init 33.1; one
+    seed. The toy world's objects are not told apart so: whole and places share its colours.
+    """
     return Recipe(
         "tiny",
         batch=128,
         minutes=2.5,
-        fields={"bound": "nce", "hidden": 256, "units": 128, "views": OneView(size=size), "optim": MUON},
-    )
+        fields={
+            "bound": "nce", "prior_weight": 0.0, "hidden": 256, "units": 128, "views": OneView(size=size), "optim": MUON,
+        },
+    )  # fmt: skip
 
 
 def amdim(size: int) -> Recipe:
