@@ -96,7 +96,10 @@ def test_learning_rows_are_means_and_spreads_over_seeds():
     assert one == dict(zip(keys, ("simclr", "d", "knn", 3, 50.0, 10.0, 21.0, 30.0, floor_of("simclr"))))
     assert two["std"] is None and two["floor"] is None, "mae is judged by another protocol first"
     text = page(records, "nolabel study learning")
-    assert "| d | simclr | knn | 50.0 ± 10.0 | 21.0 | 30.0 | +29.0 |" in text
+    assert "## Contrastive" in text and "| simclr | d | knn | 50.0 ± 10.0 | 21.0 | 30.0 | +29.0 |" in text
+    assert "1 of 1 rows are 3 points or" in text and "at this budget: none." in text
+    low = page([record(value=22.0)], "nolabel study learning")
+    assert "0 of 1 rows" in low and "at this budget: simclr on d." in low
     assert "Collapse alarms in 4 runs: mae on d, seed 0." in text and "a processor" in text and "abc" in text
 
 
@@ -179,6 +182,7 @@ def test_both_commands_on_a_folder(tmp_path, monkeypatch):
     assert [r["protocol"] for r in found] == ["linear", "fine-tune", "own loss"]
     assert all(r["seeds"] == 1 and r["random_init"] is not None for r in found)
     assert "--data pets" in (out / "learning.md").read_text()
+    assert (out / "learning.svg").read_text().startswith("<?xml")
 
     def nothing_runs(*args):
         raise AssertionError("a finished trial was run again")

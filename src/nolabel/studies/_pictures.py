@@ -120,3 +120,37 @@ def bars(table: Table, names: Sequence[str], paper: Mapping[str, float], axis: s
         axes.set_xlabel(f"{axis}; bars begin at random init")
 
     return Picture((6.4, 1.2 + 0.34 * len(names)), draw)
+
+
+def margins(
+    groups: Mapping[str, Mapping[str, tuple[float, float | None, float | None, float | None]]], axis: str
+) -> Picture:
+    """A line for each name, under the heading of its group: a ring at random init, a tick at the raw input, a dot with
+    whiskers at what was reached; (mean, std, random init, raw input), the line red where it leads down.
+    """
+    lines = [(name, row) for group, rows in groups.items() for name, row in [(group, None), *rows.items()]]
+
+    def draw(axes: Any) -> None:
+        for i, (_, row) in enumerate(lines):
+            if row is None:
+                continue
+            mean, std, fresh, raw = row
+            if fresh is not None:
+                axes.plot(
+                    [fresh, mean], [i, i], color=COLOURS[0] if mean > fresh else COLOURS[1], linewidth=2, zorder=1
+                )
+                axes.plot(fresh, i, "o", markersize=4.5, markerfacecolor="white", markeredgecolor=GREY)
+            if raw is not None:
+                axes.plot(raw, i, "|", color=GREY, markersize=8)
+            axes.errorbar(mean, i, xerr=std or None, fmt="o", color=COLOURS[0], markersize=4.5, capsize=2)
+        axes.set_yticks(range(len(lines)), [name for name, _ in lines])
+        for tick, (_, row) in zip(axes.get_yticklabels(), lines):
+            tick.set_fontweight("normal" if row else "bold")
+        axes.set_ylim(len(lines) - 0.4, -0.6)
+        axes.set_xlim(0, 100)
+        axes.tick_params(axis="y", length=0)
+        axes.grid(axis="x", color="#dddddd", linewidth=0.6)
+        axes.set_axisbelow(True)
+        axes.set_xlabel(f"{axis}; rings: random init, ticks: raw input")
+
+    return Picture((6.4, 0.8 + 0.19 * len(lines)), draw)

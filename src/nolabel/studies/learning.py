@@ -1,6 +1,7 @@
 """Does every method learn? Each by its small recipe, judged beside the same encoder untrained and the raw input."""
 
 from collections.abc import Sequence
+from itertools import groupby
 from pathlib import Path
 from statistics import mean, stdev
 from typing import Annotated, Any
@@ -10,6 +11,7 @@ import tyro
 from nolabel import methods
 from nolabel.studies._fill import fill, known, made_with
 from nolabel.studies._ledger import Ledger
+from nolabel.studies._pictures import Picture, margins
 from nolabel.studies._trial import Trial, protocol, shown
 
 FLOOR: dict[str, float] = {}
@@ -18,6 +20,7 @@ FLOOR_OF_OTHERS = 3.0
 
 PROTOCOLS: dict[str, tuple[str, ...]] = {
     "audio_mae": ("linear",),
+    "byol_a": ("linear", "knn"),
     "videomae": ("linear",),
     "masked": ("linear", "fine-tune"),
     "semi": ("classify",),
@@ -85,9 +88,9 @@ def learning(
 ) -> None:
     """Train every method by its small recipe and judge it beside random init and raw input.
 
-    Writes learning.md and learning.json, and learning-trials.json with every single trial. Finished trials are kept, so
-    the table fills over several runs; two of them at once share the work, each on a core of its own with 'taskset -c 0'
-    and --processes 1.
+    Writes learning.md with its picture learning.svg, learning.json, and learning-trials.json with every single trial.
+    Finished trials are kept, so the table fills over several runs; two of them at once share the work, each on a core of
+    its own with 'taskset -c 0' and --processes 1.
 
     Args:
         methods: those to train; default: all
@@ -120,6 +123,7 @@ def learning(
         write_json(out / "learning.json", rows(records))
         text = page(records, command)
         write_atomic(out / "learning.md", lambda file: file.write(text.encode()))
+        picture(records).write(out / "learning.svg")
 
     fill(Ledger(out / "learning-trials.json", publish), trials, runs, redo)
     print((out / "learning.md").read_text())
@@ -165,7 +169,10 @@ def rows(records: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
 
 
 def page(records: Sequence[dict[str, Any]], command: str) -> str:
-    """The table as Markdown."""
+    """The tables as Markdown, one for each family."""
+    found = sorted(rows(records), key=lambda r: (family(r["method"]), r["method"], r["data"]))
+    judged = [r for r in found if r["floor"] is not None and r["random_init"] is not None]
+    flat = [f"{r['method']} on {r['data']}" for r in judged if r["mean"] < r["random_init"] + FLOOR_OF_OTHERS]
     lines = [
         "# Does it learn?",
         "",
@@ -175,22 +182,47 @@ def page(records: Sequence[dict[str, Any]], command: str) -> str:
         "`floor` is the margin over random init that the method's test demands after its short form. Semi-supervised methods",
         f"see {LABELS} labels; `supervised` sees them alone.",
         "",
-        "| data | method | protocol | mean | random init | raw input | margin | floor | seeds | minutes |",
-        "|---|---|---|---:|---:|---:|---:|---:|---:|---:|",
+        f"By the first protocol of each, {len(judged) - len(flat)} of {len(judged)} rows are {FLOOR_OF_OTHERS:g} points or",
+        f"more above random init. These are not, at this budget: {', '.join(flat) or 'none'}.",
+        "",
+        "![what each method reached, from random init](learning.svg)",
     ]
     minutes = {(r["data"], r["method"]): r["budget"]["minutes"] for r in records}
     meant = {(r["data"], r["method"]): r.get("meant", r["data"]) for r in records}
-    for r in sorted(rows(records), key=lambda r: (r["data"], r["method"])):
-        spread = "" if r["std"] is None else f" ± {r['std']:.{digits(r)}f}"
-        cells = [meant[r["data"], r["method"]], r["method"], r["protocol"], f"{number(r['mean'], r)}{spread}"]
-        cells += [number(r[k], r) for k in ("random_init", "raw_input")] + [
-            number(r["mean"] - r["random_init"], r, "+")
+    for name, members in groupby(found, key=lambda r: family(r["method"])):
+        lines += [
+            "",
+            f"## {name.capitalize()}",
+            "",
+            "| method | data | protocol | mean | random init | raw input | margin | floor | seeds | minutes |",
+            "|---|---|---|---:|---:|---:|---:|---:|---:|---:|",
         ]
-        cells += [number(r["floor"], r), str(r["seeds"]), f"{minutes[r['data'], r['method']]:g}"]
-        lines.append(f"| {' | '.join(cells)} |")
+        for r in members:
+            key = r["data"], r["method"]
+            spread = "" if r["std"] is None else f" ± {r['std']:.{digits(r)}f}"
+            margin = None if r["random_init"] is None else r["mean"] - r["random_init"]
+            cells = [r["method"], meant[key], r["protocol"], f"{number(r['mean'], r)}{spread}"]
+            cells += [number(r["random_init"], r), number(r["raw_input"], r), number(margin, r, "+")]
+            lines.append(f"| {' | '.join([*cells, number(r['floor'], r), str(r['seeds']), f'{minutes[key]:g}'])} |")
     rang = [f"{r['method']} on {r['data']}, seed {r['seed']}" for r in records if r["alarms"]]
     lines += ["", f"Collapse alarms in {len(records)} runs: {'; '.join(rang) or 'none'}.", ""]
     return "\n".join([*lines, f"`{command}`", "", *(f"- {line}" for line in made_with(records)), ""])
+
+
+def picture(records: Sequence[dict[str, Any]]) -> Picture:
+    """What every method reached by its first protocol, family by family."""
+    several = len({r["data"] for r in records}) > 1
+    groups: dict[str, dict[str, tuple[float, float | None, float | None, float | None]]] = {}
+    for r in sorted(rows(records), key=lambda r: (family(r["method"]), r["method"], r["data"])):
+        if r["floor"] is not None:
+            name = f"{r['method']}, {r['data']}" if several else r["method"]
+            groups.setdefault(family(r["method"]), {})[name] = (r["mean"], r["std"], r["random_init"], r["raw_input"])
+    return margins(groups, "first protocol, percent")
+
+
+def family(method: str) -> str:
+    """The folder it is in."""
+    return methods.describe(method).family if method in methods.names() else "gone"
 
 
 def digits(row: dict[str, Any]) -> int:
