@@ -23,6 +23,8 @@ PROTOCOLS: dict[str, tuple[str, ...]] = {
     "byol_a": ("linear", "knn"),
     "videomae": ("linear",),
     "masked": ("linear", "fine-tune"),
+    "generative": ("linear", "knn"),
+    "deepercluster": ("linear", "knn"),
     "semi": ("classify",),
     "text": ("linear",),
     "next_token": ("linear", "perplexity"),
