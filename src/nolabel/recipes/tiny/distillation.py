@@ -4,7 +4,7 @@ from dataclasses import replace
 from typing import Any
 
 from nolabel.recipes import Recipe
-from nolabel.recipes.tiny import MUON, SLOW, STRONG, TOKENS, multi_crop, one_view, smaller, two_views
+from nolabel.recipes.tiny import HUES, MUON, SLOW, STRONG, TOKENS, multi_crop, one_view, smaller, two_views
 
 
 def dino(size: int) -> Recipe:
@@ -86,8 +86,13 @@ def dinov2(size: int) -> Recipe:
 
 
 def esvit(size: int) -> Recipe:
-    """Regions are patches."""
-    return _self_distilled(size)
+    """Regions are patches. Without Sinkhorn the class token becomes constant in twenty steps where the rate is high, the teacher
+    fast and soft, and the views differ much. Toy world, two minutes on one core, 20-NN 24.3 (as DINOv2's tiny setting: 17.8
+    after one), random init 15.2; one seed.
+    """
+    views = replace(multi_crop(size, locals=0), scale=(0.3, 1.0), jitter=HUES)
+    slower = {"momentum": (0.95, 1.0), "teacher_temperature": (0.02, 0.03), "warmup_epochs": 1.0}
+    return _self_distilled(size, **slower, views=views, optim=replace(TOKENS, lr=4e-3))
 
 
 def mugs(size: int) -> Recipe:
