@@ -3,6 +3,7 @@
 import ast
 import subprocess
 import time
+from collections.abc import Iterable
 from functools import cache
 from pathlib import Path
 
@@ -12,11 +13,12 @@ ROOT = Path(__file__).parent.parent
 PACKAGE = ROOT / "src" / "nolabel"
 
 
-def sample(count: int, always: tuple[str, ...] = ()) -> list[str]:
-    """`count` methods and those of `always`: changed ones first, but at least one of the others, in turn."""
-    changed = [name for name in _turned(sorted(touched(modified())), count) if name not in always]
-    others = [name for name in _turned(methods.names(), count) if name not in (*changed, *always)]
-    changed = changed[: count - 1] if others else changed[:count]
+def sample(count: int, always: tuple[str, ...] = (), among: Iterable[str] | None = None) -> list[str]:
+    """`count` methods (`among` those named) and `always`: changed ones first, but at least one of the others, in turn."""
+    names = methods.names() if among is None else sorted(among)
+    changed = [name for name in _turned(sorted(touched(modified()) & set(names)), count) if name not in always]
+    others = [name for name in _turned(names, count) if name not in (*changed, *always)]
+    changed = changed[: max(0, count - 1)] if others else changed[:count]
     return sorted({*always, *changed, *others[: count - len(changed)]})
 
 

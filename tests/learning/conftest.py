@@ -1,6 +1,7 @@
-"""All methods where they fit into --learning-minutes; else those that changed and, in turn, some of the others."""
+"""Methods with a floor: all where they fit into --learning-minutes; else those that changed and, in turn, some others."""
 
 from nolabel import methods
+from nolabel.studies.learning import FLOOR
 from tests.sampling import sample
 
 SECONDS = 45
@@ -10,5 +11,5 @@ SECONDS = 45
 def pytest_generate_tests(metafunc):
     if "name" in metafunc.fixturenames:
         count = int(60 * metafunc.config.getoption("--learning-minutes") // SECONDS)
-        everything = metafunc.config.getoption("--all-methods") or count >= len(methods.names())
-        metafunc.parametrize("name", methods.names() if everything else sample(count) if count else [])
+        chosen = methods.names() if metafunc.config.getoption("--all-methods") else sample(count, among=FLOOR)
+        metafunc.parametrize("name", chosen)

@@ -29,3 +29,8 @@ def test_changed_ones_come_first_and_the_others_take_turns(monkeypatch):
 def test_a_change_of_everything_still_fits(monkeypatch):
     monkeypatch.setattr(sampling, "modified", lambda: frozenset({PACKAGE / "core/clock.py"}))
     assert len(sample(3)) == 3 and len(sample(10**3)) == len(methods.names())
+
+
+def test_a_sample_among_some():
+    assert sample(5, among=("mae", "byol")) == ["byol", "mae"]
+    assert len(sample(1, among=("mae", "byol"))) == 1 and sample(0, among=("mae", "byol")) == []
