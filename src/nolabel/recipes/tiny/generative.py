@@ -1,11 +1,17 @@
 """The generative family; see the package. Painters of 64 channels, no lighter than the encoder is."""
 
+from dataclasses import replace
 from typing import Any
 
 from nolabel.recipes import Recipe
 from nolabel.recipes.tiny import ADAMW
 from nolabel.views.image import OneView
 from nolabel.views.lab import LightAndColor
+
+
+GAN = replace(ADAMW, lr=1e-3, betas=(0.5, 0.999), weight_decay=0.0)
+"""where a critic plays: toy world, one minute on one core, linear probe of AAE 29.2 (as the others: 16.4), random init 18.4; one
+seed"""
 
 
 def _recipe(encoder: str = "tiny", **fields: Any) -> Recipe:
@@ -44,12 +50,14 @@ def vae(size: int) -> Recipe:
 
 def aae(size: int) -> Recipe:
     """A critic of 256."""
-    return _recipe(views=_crop(size), hidden=256, width=64)
+    return _recipe(views=_crop(size), hidden=256, width=64, optim=GAN)
 
 
 def bigan(size: int) -> Recipe:
-    """A critic that starts with 16 channels."""
-    return _recipe(views=_crop(size), hidden=256, width=64)
+    """A critic that starts with 16 channels. Minutes are too short for it: toy world, one minute on one core, linear 16.4,
+    random init 18.4; one seed.
+    """
+    return _recipe(views=_crop(size), hidden=256, width=64, optim=GAN)
 
 
 def context_encoder(size: int) -> Recipe:
