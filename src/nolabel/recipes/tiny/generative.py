@@ -8,7 +8,6 @@ from nolabel.recipes.tiny import ADAMW
 from nolabel.views.image import OneView
 from nolabel.views.lab import LightAndColor
 
-
 GAN = replace(ADAMW, lr=1e-3, betas=(0.5, 0.999), weight_decay=0.0)
 """where a critic plays: toy world, one minute on one core, linear probe of AAE 29.2 (as the others: 16.4), random init 18.4; one
 seed"""
