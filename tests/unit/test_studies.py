@@ -99,7 +99,7 @@ def test_learning_rows_are_means_and_spreads_over_seeds():
     assert "## Contrastive" in text and "| simclr | d | knn | 50.0 ± 10.0 | 21.0 | 30.0 | +29.0 |" in text
     assert "1 of 1 rows are 3 points or" in text and "at this budget: none." in text
     low = page([record(value=22.0)], "nolabel study learning")
-    assert "0 of 1 rows" in low and "at this budget: simclr on d." in low
+    assert "0 of 1 rows" in low and "at this budget: simclr." in low
     assert "Collapse alarms in 4 runs: mae on d, seed 0." in text and "a processor" in text and "abc" in text
 
 

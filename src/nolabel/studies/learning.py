@@ -178,7 +178,8 @@ def page(records: Sequence[dict[str, Any]], command: str) -> str:
     """The tables as Markdown, one for each family."""
     found = sorted(rows(records), key=lambda r: (family(r["method"]), r["method"], r["data"]))
     judged = [r for r in found if r["floor"] is not None and r["random_init"] is not None]
-    flat = [f"{r['method']} on {r['data']}" for r in judged if r["mean"] < r["random_init"] + FLOOR_OF_OTHERS]
+    named = names_of(records)
+    flat = [named[r["method"], r["data"]] for r in judged if r["mean"] < r["random_init"] + FLOOR_OF_OTHERS]
     lines = [
         "# Does it learn?",
         "",
@@ -217,13 +218,19 @@ def page(records: Sequence[dict[str, Any]], command: str) -> str:
 
 def picture(records: Sequence[dict[str, Any]]) -> Picture:
     """What every method reached by its first protocol, family by family."""
-    several = len({r["data"] for r in records}) > 1
+    named = names_of(records)
     groups: dict[str, dict[str, tuple[float, float | None, float | None, float | None]]] = {}
     for r in sorted(rows(records), key=lambda r: (family(r["method"]), r["method"], r["data"])):
         if r["floor"] is not None:
-            name = f"{r['method']}, {r['data']}" if several else r["method"]
-            groups.setdefault(family(r["method"]), {})[name] = (r["mean"], r["std"], r["random_init"], r["raw_input"])
+            row = (r["mean"], r["std"], r["random_init"], r["raw_input"])
+            groups.setdefault(family(r["method"]), {})[named[r["method"], r["data"]]] = row
     return margins(groups, "first protocol, percent")
+
+
+def names_of(records: Sequence[dict[str, Any]]) -> dict[tuple[str, str], str]:
+    """By method and data what a row is called: the method, and its data where there are several."""
+    several = len({r["data"] for r in records}) > 1
+    return {(r["method"], r["data"]): r["method"] + f" on {r['data']}" * several for r in records}
 
 
 def family(method: str) -> str:
