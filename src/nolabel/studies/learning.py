@@ -20,7 +20,9 @@ FLOOR_OF_OTHERS = 3.0
 
 PROTOCOLS: dict[str, tuple[str, ...]] = {
     "audio_mae": ("linear",),
+    "avid": ("linear", "knn"),
     "byol_a": ("linear", "knn"),
+    "video": ("linear", "knn"),
     "videomae": ("linear",),
     "masked": ("linear", "fine-tune"),
     "generative": ("linear", "knn"),
