@@ -169,7 +169,7 @@ def test_slips_are_answered_in_one_line(photos, trained, tmp_path):
 
 @pytest.mark.parametrize("processes", [1, 2])
 def test_ctrl_c_writes_a_checkpoint_and_resume_ends_bitwise_alike(photos, tmp_path, processes):
-    base = ["train", "simclr", "--data", photos, "--epochs", "12", "--batch", "32", "--log-every", "1", "--no-report"]
+    base = ["train", "simclr", "--data", photos, "--epochs", "24", "--batch", "32", "--log-every", "1", "--no-report"]
     base += ["--evaluate", "--precision", "fp32", "--processes", processes]
     nolabel(*base, "--dir", "whole", cwd=tmp_path)
     process = subprocess.Popen(
