@@ -74,7 +74,7 @@ def compare(
         alike = [r for r in records if r["budget"] == trials[0].budget]
         lines = table(alike, protocols)
         named = list(dict.fromkeys(r["method"] for r in alike))
-        title = f"{len(named)} methods on {name}, {minutes:g} minutes each"
+        title = f"{len(named)} methods on {name}, {minutes:g} {'minute' if minutes == 1 else 'minutes'} each"
         command, how = f"nolabel compare {' '.join(named)} --data {name} --seeds {seeds}{given}", made_with(alike)
         write_json(out / f"{stem}.json", lines)
         cells = [head(protocols), *(cells_of(line, protocols) for line in lines)]
