@@ -1,4 +1,4 @@
-"""Weights of encoders: read from a file, handed on to timm, and statistics made fit for data."""
+"""Weights of encoders: read from a file, and handed on to timm."""
 
 import pickle
 import warnings

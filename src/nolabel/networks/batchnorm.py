@@ -1,4 +1,6 @@
-"""Who shares the statistics of batch normalisation: groups of a batch, groups dealt out anew, or nobody."""
+"""Statistics of batch normalisation: who shares them (groups of a batch, groups dealt out anew, or nobody), and those of a
+net that has not trained.
+"""
 
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
@@ -71,8 +73,8 @@ def calibrate_batchnorm(net: nn.Module, batches: Iterable[Tensor], untrained: bo
 def first_statistics(net: nn.Module, batches: Iterable[Tensor]) -> Iterator[None]:
     """Within it the batch norms of `net` that have never trained have the statistics of `batches`."""
     buffers = {b: b.clone() for m in net.modules() if isinstance(m, _BatchNorm) for b in m.buffers()}
-    calibrate_batchnorm(net, batches, untrained=True)
     try:
+        calibrate_batchnorm(net, batches, untrained=True)
         yield
     finally:
         for buffer, value in buffers.items():

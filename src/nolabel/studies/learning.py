@@ -199,8 +199,10 @@ def page(records: Sequence[dict[str, Any]], command: str) -> str:
         "Every method by its small recipe, judged beside the same encoder untrained and the raw input, mean and standard",
         "deviation over seeds. k-NN, linear and fine-tune are accuracies in percent; fine-tuned from random init is the",
         "same net from scratch. `own` criteria are those of the method itself on held-out samples: of a loss less is better.",
-        "`floor` is the margin over random init that the method's test demands after its short form. Semi-supervised methods",
-        f"see {LABELS} labels; `supervised` sees them alone.",
+        "`floor` is the margin over random init that the method's test demands after its short form, "
+        f"{FLOOR_OF_OTHERS:g} where none is measured",
+        f"yet. `minutes` is what --minutes was for the row. Semi-supervised methods see {LABELS} labels; `supervised` sees",
+        "them alone.",
         "",
         f"By the first protocol of each, {len(judged) - len(flat)} of {len(judged)} rows are {FLOOR_OF_OTHERS:g} points or",
         f"more above random init. These are not, at this budget: {', '.join(flat) or 'none'}.",

@@ -26,7 +26,7 @@ def moco_v2(size: int) -> Recipe:
         minutes=2.5,
         fields={
             "hidden": 512, "queue": 1024, "momentum": 0.5, "splits": 1, "symmetric": True,
-            "views": two_views(size, hue=0.4), "optim": SLOW,
+            "views": two_views(size, hue=HUES[3]), "optim": SLOW,
         },
     )  # fmt: skip
 
