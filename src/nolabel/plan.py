@@ -91,7 +91,7 @@ class Options:
     cache: str = "auto"
     """decode the samples once into memory-mapped files: auto (when they fit), always, never"""
     log_every: int = 50
-    """steps between log lines"""
+    """steps between log lines, or fewer where they take over 10 s"""
     checkpoint_minutes: float = 5.0
     keep: int = 2
     """checkpoints that stay"""

@@ -145,6 +145,40 @@ def test_resume_in_the_second_stage(tmp_path):
     assert equal(weights(whole), weights(second))
 
 
+def test_a_signal_that_comes_while_the_ranks_meet_is_not_lost(tmp_path, monkeypatch):
+    """Rank 0 may be hit after it said that all is well, and before the others have heard it."""
+    meetings = []
+
+    def share(value):
+        meetings.append(value)
+        if len(meetings) == 3:
+            os.kill(os.getpid(), signal.SIGINT)
+        return value
+
+    run = make(Line, folder=tmp_path, steps=200, log_every=50)
+    monkeypatch.setattr("nolabel.engine.run.world", lambda: 2)
+    monkeypatch.setattr("nolabel.engine.run.share", share)
+    monkeypatch.setattr("nolabel.engine.run._ATTENTION", 0.0)
+    with pytest.raises(Interrupted) as stopped:
+        run.train()
+    assert stopped.value.code == 130 and run.step == 4
+
+
+def test_slow_steps_are_logged_before_their_turn(monkeypatch):
+    class Keep(Observer):
+        def on_log(self, run, record):
+            steps.append(record["step"])
+
+    steps = []
+    monkeypatch.setattr("nolabel.engine.run._SILENCE", -1.0)
+    make(Line, steps=5, log_every=50, observers=[Keep()]).train()
+    assert steps == [1, 2, 3, 4, 5]
+    steps = []
+    monkeypatch.undo()
+    make(Line, steps=5, log_every=50, observers=[Keep()]).train()
+    assert steps == [5]
+
+
 def test_each_turn_moves_only_its_group():
     run = make(Game, steps=1)
     critic, painter = run.method.critic, run.method.encoder

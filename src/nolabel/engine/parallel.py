@@ -171,6 +171,8 @@ def wrap(method: Method) -> nn.Module:
     """
     if world() == 1:
         return method
+    # of 1 x 1 convolutions in channels-last order, whose strides over single elements mean nothing
+    warnings.filterwarnings("ignore", message="Grad strides do not match bucket view strides")
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         return nn.parallel.DistributedDataParallel(

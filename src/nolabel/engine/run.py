@@ -25,6 +25,9 @@ from nolabel.engine.settings import Settings
 from nolabel.engine.shard import dealt, part_of, plain, shard, synchronised, whole
 from nolabel.optim import learning_rate, optimizer, weight_decay
 
+_SILENCE, _ATTENTION = 10.0, 2.0
+"""seconds after which a line is logged in any case, and between two moments at which several ranks heed a signal"""
+
 
 class Interrupted(Exception):
     """A signal ended the run after a checkpoint was written; `code` is the exit code."""
@@ -232,16 +235,15 @@ class Run:
         parts = self.settings.accumulate
         feed = self.feed(fold(self.settings.seed, 1 + self.stage), self.step * parts)
         self.waited = 0.0
+        self.met, self.meeting = (time.monotonic(), self.step), self.step + 1
         try:
             while self.step < self.steps:
                 if until is not None and self.step >= until:
                     return False
                 self._one([next(feed) for _ in range(parts)])
-                if self.step % self.settings.log_every == 0 or self.step == self.steps:
-                    self._log(feed)
+                self._meet(feed)
                 if self.settings.minutes is not None:
                     self._plan()
-                self._heed_signal()
         finally:
             feed.close()
         if self.pending:
@@ -319,6 +321,27 @@ class Run:
         return torch.linalg.vector_norm(torch.stack(torch._foreach_norm(grads)))
 
     # ---- what happens between steps -------------------------------------------------------------------------------
+    def _meet(self, feed: Feed) -> None:
+        """Log, and heed a signal: every `log_every` steps, and where those are slow every `_SILENCE` and `_ATTENTION`.
+
+        All ranks do so at the same steps, which rank 0 chooses.
+        """
+        due = self.step % self.settings.log_every == 0 or self.step == self.steps
+        if world() > 1 and not due and self.step < self.meeting:
+            return
+        if due:
+            self._log(feed)
+        now = time.monotonic()
+        pace = (now - self.met[0]) / max(1, self.step - self.met[1])
+        self.met = (now, self.step)
+        meeting = self.step + max(1, int(_ATTENTION / max(pace, 1e-6)))
+        # what the ranks agree on is kept apart from `self.signal`: one may come in while they meet
+        signal, late, self.meeting = share((self.signal, not due and now - self.logged_at > _SILENCE, meeting))
+        if late:
+            self._log(feed)
+        if signal is not None:
+            raise Interrupted(128 + signal, self.save())
+
     def _log(self, feed: Feed) -> None:
         """Bring the logs of the last steps to the host: the only wait for the device."""
         names = list(dict.fromkeys(k for logs in self.pending for k in logs))
@@ -397,11 +420,3 @@ class Run:
                 signal.signal(number, handler)
 
         return restore
-
-    def _heed_signal(self) -> None:
-        if world() > 1:  # all ranks must leave at the same step, so they agree on it when they meet anyway
-            if self.step % self.settings.log_every:
-                return
-            self.signal = share(self.signal)
-        if self.signal is not None:
-            raise Interrupted(128 + self.signal, self.save())

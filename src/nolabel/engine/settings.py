@@ -32,7 +32,8 @@ class Settings:
     shard: bool = False
     """deal weights, gradients and optimiser state out over the processes (FSDP2), for what does not fit one device"""
     log_every: int = 50
-    """steps between log lines: the only moments at which the host waits for the device"""
+    """steps between log lines, or fewer where they take over 10 s: the only moments at which the host waits for the
+    device"""
     checkpoint_minutes: float = 5.0
     keep: int = 2
     """number of checkpoints that stay"""
