@@ -20,9 +20,9 @@ def rho_clips(size: int) -> Recipe:
 
 
 def shuffle_and_learn(size: int) -> Recipe:
-    """The tiny image encoder on five frames, two to four apart."""
+    """The tiny image encoder on five frames, two to four apart; a hidden layer, as looks alone tell nothing in small worlds."""
     views = FiveFrames(size=size, scale=(0.6, 1.0), frames=5, stride=3, gap=(2, 4))
-    return Recipe("tiny", batch=64, minutes=5, fields={"views": views, "optim": MUON})
+    return Recipe("tiny", batch=64, minutes=5, fields={"features": 128, "hidden": 256, "views": views, "optim": MUON})
 
 
 def random_walk(size: int) -> Recipe:
