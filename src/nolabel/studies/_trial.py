@@ -81,10 +81,12 @@ def protocol(name: str) -> "Evaluator":
     fewer candidates, for hundreds of runs.
     """
     from nolabel.api import PROTOCOLS
-    from nolabel.evaluate import FineTune, Linear
+    from nolabel.evaluate import FineTune, Linear, LowShot
 
     if name == "linear":
         return Linear(grid=(1e-4, 1e-3, 1e-2, 1e-1), sweep_rows=5000)
+    if name == "low-shot":
+        return LowShot(labels=3, draws=10)
     return FineTune(samples=1000, batch=64, rates=(1e-3,)) if name == "fine-tune" else PROTOCOLS[name]()
 
 

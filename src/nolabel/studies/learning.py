@@ -1,5 +1,6 @@
 """Does every method learn? Each by its small recipe, judged beside the same encoder untrained and the raw input."""
 
+from collections import Counter
 from collections.abc import Sequence
 from itertools import groupby
 from pathlib import Path
@@ -50,7 +51,8 @@ PROTOCOLS: dict[str, tuple[str, ...]] = {
     "skip_thought": ("knn", "linear"),
     "cpc_speech": ("segments", "linear"),
     "siglip": ("zero-shot", "linear"),
-    "depth_contrast": ("segments", "linear"),
+    "depth_contrast": ("low-shot", "segments"),
+    "point_mae": ("low-shot", "linear"),
     "point_contrast": ("segments", "linear"),
     "random_walk": ("propagation",),
     "video_colorization": ("propagation",),
@@ -192,13 +194,20 @@ def page(records: Sequence[dict[str, Any]], command: str) -> str:
     found = sorted(rows(records), key=lambda r: (family(r["method"]), r["method"], r["data"]))
     judged = [r for r in found if r["floor"] is not None and r["random_init"] is not None]
     named = names_of(records)
-    flat = [named[r["method"], r["data"]] for r in judged if r["mean"] < r["random_init"] + FLOOR_OF_OTHERS]
+    own = {
+        (r["method"], r["data"]): f" ({r['protocol']} {number(r['mean'], r)}, untrained {number(r['random_init'], r)})"
+        for r in found
+        if r["protocol"].startswith("own ")
+    }
+    keys = [(r["method"], r["data"]) for r in judged if r["mean"] < r["random_init"] + FLOOR_OF_OTHERS]
+    flat = [named[key] + own.get(key, "") for key in keys]
     lines = [
         "# Does it learn?",
         "",
         "Every method by its small recipe, judged beside the same encoder untrained and the raw input, mean and standard",
-        "deviation over seeds. k-NN, linear and fine-tune are accuracies in percent; fine-tuned from random init is the",
-        "same net from scratch. `own` criteria are those of the method itself on held-out samples: of a loss less is better.",
+        "deviation over seeds. k-NN, linear, low-shot (three labels a class) and fine-tune are accuracies in percent;",
+        "fine-tuned from random init is the same net from scratch. `own` criteria are those of the method itself on held-out",
+        "samples: of a loss less is better.",
         "`floor` is the margin over random init that the method's test demands after its short form, "
         f"{FLOOR_OF_OTHERS:g} where none is measured",
         f"yet. `minutes` is what --minutes was for the row. Semi-supervised methods see {LABELS} labels; `supervised` sees",
@@ -243,9 +252,10 @@ def picture(records: Sequence[dict[str, Any]]) -> Picture:
 
 
 def names_of(records: Sequence[dict[str, Any]]) -> dict[tuple[str, str], str]:
-    """By method and data what a row is called: the method, and its data where there are several."""
-    several = len({r["data"] for r in records}) > 1
-    return {(r["method"], r["data"]): r["method"] + f" on {r['data']}" * several for r in records}
+    """By method and data what a row is called: the method, and its data where it has rows on several."""
+    keys = {(r["method"], r["data"]) for r in records}
+    several = {method for method, n in Counter(method for method, _ in keys).items() if n > 1}
+    return {(method, data): method + f" on {data}" * (method in several) for method, data in keys}
 
 
 def family(method: str) -> str:
