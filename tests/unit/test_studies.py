@@ -89,18 +89,27 @@ def test_processes_side_by_side_lose_nothing_and_claim_apart(tmp_path):
 
 
 def test_learning_rows_are_means_and_spreads_over_seeds():
-    records = [record(seed=s, value=v) for s, v in enumerate((40.0, 50.0, 60.0))] + [record("mae", alarms=[100])]
+    toy = [record(data="toyworld", seed=s, value=v) for s, v in enumerate((40.0, 50.0, 60.0))]
+    records = [*toy, record("mae", value=70.0, alarms=[100])]
     one, two = rows(records)
     keys = ["method", "data", "protocol", "seeds", "mean", "std", "random_init", "raw_input", "floor"]
     assert list(one) == keys and list(two) == keys
-    assert one == dict(zip(keys, ("simclr", "d", "knn", 3, 50.0, 10.0, 21.0, 30.0, floor_of("simclr"))))
-    assert two["std"] is None and two["floor"] is None, "mae is judged by another protocol first"
+    assert one == dict(zip(keys, ("simclr", "toyworld", "knn", 3, 50.0, 10.0, 21.0, 30.0, floor_of("simclr"))))
+    assert two["std"] is None and two["floor"] is None, "floors are of the toy world"
     text = page(records, "nolabel study learning")
-    assert "## Contrastive" in text and "| simclr | d | knn | 50.0 ± 10.0 | 21.0 | 30.0 | +29.0 |" in text
-    assert "1 of 1 rows are 3 points or" in text and "at this budget: none." in text
-    low = page([record(value=22.0)], "nolabel study learning")
-    assert "0 of 1 rows" in low and "at this budget: simclr." in low
+    assert "## Contrastive" in text and "| simclr | toyworld | knn | 50.0 ± 10.0 | 21.0 | 30.0 | +29.0 |" in text
+    assert "2 of 2 rows are 3 points or" in text and "at this budget: none." in text
     assert "Collapse alarms in 4 runs: mae on d, seed 0." in text and "a processor" in text and "abc" in text
+
+
+def test_what_is_flat_stands_at_the_head_of_the_table_with_its_own_criterion():
+    score = {"protocol": "own loss", "metric": "loss", "value": 0.25, "random_init": 2.0, "raw_input": None}
+    flat = record("mae", value=22.0)
+    flat["scores"].append(score)
+    assert "1 of 2 rows" in (text := page([record(), flat], "nolabel study learning"))
+    assert "at this budget: mae (own loss 0.250, untrained 2.000)." in text
+    elsewhere = page([flat, record("mae", data="photos", value=40.0)], "nolabel study learning")
+    assert "1 of 2 rows" in elsewhere and "at this budget: mae on d (" in elsewhere, "data is named where it must be"
 
 
 def test_what_a_method_is_judged_by():
@@ -140,7 +149,8 @@ def test_the_command_lists_helps_and_answers_slips_in_one_line(capsys):
     for argv, words in (
         (["study", "lerning"], "did you mean 'learning'"),
         (["study", "learning", "simclrr"], "did you mean 'simclr'"),
-        (["compare", "simclr", "--protocols", "kn"], "unknown protocol 'kn'"),
+        (["study", "learning", "simclr", "--protocols", "kn"], "did you mean 'knn'"),
+        (["compare", "simclr", "--protocols", "kn"], "did you mean 'knn'"),
         (["compare", "simclr", "--second", "3"], "unknown flag --second ("),
         (["compare"], "methods"),
     ):

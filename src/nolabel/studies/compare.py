@@ -8,6 +8,7 @@ from typing import Annotated, Any
 import tyro
 
 from nolabel.core import UserError
+from nolabel.core.fields import nearest
 from nolabel.studies._fill import fill, known, made_with
 from nolabel.studies._ledger import Ledger
 from nolabel.studies._trial import Trial, shown
@@ -22,6 +23,7 @@ def compare(
     protocols: tuple[str, ...] = ("linear", "knn"),
     encoder: str | None = None,
     size: int | None = None,
+    labels: str | None = None,
     processes: int | None = None,
     out: Path = Path("results"),
     runs: Path | None = None,
@@ -37,9 +39,10 @@ def compare(
         data: a data set with labels, as train takes it
         minutes: wall time of each training
         seeds: runs of each method
-        protocols: knn, linear, low-shot, fine-tune (here 5 epochs at rate 0.001)
+        protocols: knn, linear, low-shot (here 3 labels a class), fine-tune (here 5 epochs at rate 0.001), classify, ...
         encoder: the same for all; default: that of each method's recipe
         size: pixels that the encoder sees
+        labels: what semi-supervised methods and `supervised` may see, as train takes it
         processes: processes that share a batch; default: as train chooses
         out: the folder of the table
         runs: a folder in which the runs stay and are gone on with; default: they are removed
@@ -55,8 +58,8 @@ def compare(
         )
     for name in protocols:
         if name not in PROTOCOLS:
-            raise UserError(f"unknown protocol '{name}' (there are: {', '.join(PROTOCOLS)})")
-    budget = {"minutes": minutes, "encoder": encoder, "size": size, "processes": processes}
+            raise UserError(f"unknown protocol '{name}'{nearest(name, PROTOCOLS)}")
+    budget = {"minutes": minutes, "encoder": encoder, "size": size, "labels": labels, "processes": processes}
     trials = [
         Trial(method, data, seed, {k: v for k, v in budget.items() if v is not None}, protocols)
         for method in dict.fromkeys(known(methods))
@@ -64,6 +67,7 @@ def compare(
     ]
     name = shown(data)
     stem = "compare-" + "".join(c if c.isalnum() or c in "-_" else "-" for c in Path(name).stem)
+    stem += f"-{Path(labels).stem}-labels" if labels else ""
     given = "".join(f" --{k} {v:g}" if isinstance(v, float) else f" --{k} {v}" for k, v in trials[0].budget.items())
 
     def publish(records: list[dict[str, Any]]) -> None:

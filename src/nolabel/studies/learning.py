@@ -10,6 +10,8 @@ from typing import Annotated, Any
 import tyro
 
 from nolabel import methods
+from nolabel.core import UserError
+from nolabel.core.fields import nearest
 from nolabel.studies._fill import fill, known, made_with
 from nolabel.studies._ledger import Ledger
 from nolabel.studies._pictures import Picture, margins
@@ -102,6 +104,7 @@ def learning(
     data: tuple[str, ...] = ("toyworld",),
     seeds: int = 3,
     minutes: float = 2.0,
+    protocols: tuple[str, ...] = (),
     out: Path = Path("results"),
     runs: Path | None = None,
     redo: bool = False,
@@ -118,6 +121,7 @@ def learning(
         data: data sets with labels, each as train takes it
         seeds: runs of each method on each data set
         minutes: wall time of one training
+        protocols: what they are judged by, by the first above all (retrieval, low-shot, ...); default: what fits each
         out: the folder of the table
         runs: a folder in which the runs stay and are gone on with; default: they are removed
         redo: train again what is finished
@@ -125,16 +129,21 @@ def learning(
 
     Example: nolabel study learning simclr mae --data toyworld cifar10/ --seeds 3
     """
+    from nolabel.api import PROTOCOLS as known_protocols
+
+    for name in protocols:
+        if name not in known_protocols:
+            raise UserError(f"unknown protocol '{name}'{nearest(name, known_protocols)}")
+    how = {"processes": processes}
     trials = [
-        Trial(
-            method, source, seed, budget(method, minutes), judged_by(method), own_of(method), {"processes": processes}
-        )
+        Trial(method, source, seed, budget(method, minutes), protocols or judged_by(method), own_of(method), how)
         for source in data
         for method in known(methods)
         for seed in range(seeds)
     ]
     names = " ".join(shown(source) for source in data)
     command = f"nolabel study learning --data {names} --seeds {seeds} --minutes {minutes:g}"
+    command += f" --protocols {' '.join(protocols)}" if protocols else ""
     command += f" --processes {processes}" if processes else ""
 
     def publish(records: list[dict[str, Any]]) -> None:
@@ -184,15 +193,22 @@ def rows(records: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
         for control in ("random_init", "raw_input"):
             known = [s[control] for s in scores if s[control] is not None]
             row[control] = mean(known) if known else None
-        first = judged_by(method)[0] if method in methods.names() else None
+        first = judged_by(method)[0] if method in methods.names() and data.startswith("toyworld") else None
         found.append(row | {"floor": floor_of(method) if name == first else None})
     return found
+
+
+def firsts(records: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The rows of the protocol that stands first, which a method is judged by; family by family."""
+    first = {(r["data"], r["method"]): r["scores"][0]["protocol"] for r in records}
+    found = sorted(rows(records), key=lambda r: (family(r["method"]), r["method"], r["data"]))
+    return [r for r in found if r["protocol"] == first[r["data"], r["method"]]]
 
 
 def page(records: Sequence[dict[str, Any]], command: str) -> str:
     """The tables as Markdown, one for each family."""
     found = sorted(rows(records), key=lambda r: (family(r["method"]), r["method"], r["data"]))
-    judged = [r for r in found if r["floor"] is not None and r["random_init"] is not None]
+    judged = [r for r in firsts(records) if r["random_init"] is not None]
     named = names_of(records)
     own = {
         (r["method"], r["data"]): f" ({r['protocol']} {number(r['mean'], r)}, untrained {number(r['random_init'], r)})"
@@ -244,10 +260,9 @@ def picture(records: Sequence[dict[str, Any]]) -> Picture:
     """What every method reached by its first protocol, family by family."""
     named = names_of(records)
     groups: dict[str, dict[str, tuple[float, float | None, float | None, float | None]]] = {}
-    for r in sorted(rows(records), key=lambda r: (family(r["method"]), r["method"], r["data"])):
-        if r["floor"] is not None:
-            row = (r["mean"], r["std"], r["random_init"], r["raw_input"])
-            groups.setdefault(family(r["method"]), {})[named[r["method"], r["data"]]] = row
+    for r in firsts(records):
+        row = (r["mean"], r["std"], r["random_init"], r["raw_input"])
+        groups.setdefault(family(r["method"]), {})[named[r["method"], r["data"]]] = row
     return margins(groups, "first protocol, percent")
 
 
