@@ -20,7 +20,7 @@ from nolabel.core import Batch, Method, UserError, kept_by_modality
 from nolabel.core.dist import barrier, rank, share, world
 from nolabel.core.fields import nearest, override, to_json
 from nolabel.core.random import fold, generator, seed_all
-from nolabel.data import Data, Prefetcher, as_stored, given, open_data
+from nolabel.data import Data, Prefetcher, as_stored, at_rest, given, open_data
 from nolabel.encoders.files import (
     encoder_file,
     encoder_files,
@@ -75,9 +75,13 @@ def catalogue() -> list[methods.Entry]:
     return [methods.describe(name) for name in methods.names()]
 
 
-def train(method: str, data: str | Path = "toyworld", **settings: Any) -> "Trained":
+def train(
+    method: str, data: str | Path | np.ndarray | Tensor | Mapping[str, Any] = "toyworld", **settings: Any
+) -> "Trained":
     """Train a method on unlabelled data, judge it, write its run folder, and return the run.
 
+    `data` is what the command line takes, or an array such as images uint8 (N, H, W, C), or arrays by name:
+    `{"image": x, "label": y, "test_image": ..., "test_label": ...}`. Arrays are kept in the cache for `resume`.
     `settings` are the fields of `Options` (encoder, size, epochs, minutes, batch, seed, dir, ...) and those of the
     method, nested ones as dicts or with dots: `train("simclr", temperature=0.2, views={"strength": 0.5})`; several
     encoders are a dict, too: `train("avid", "clips/", encoder={"video": "tiny_video", "audio": "tiny_audio"})`.
@@ -96,7 +100,8 @@ def train(method: str, data: str | Path = "toyworld", **settings: Any) -> "Train
     for path in ("dir", "init"):
         if isinstance(chosen.get(path), str):
             chosen[path] = Path(chosen[path])
-    options = override(Options(data=str(data)), chosen)
+    where = data if isinstance(data, str | Path) else at_rest(data)
+    options = override(Options(data=str(where)), chosen)
     return train_with(method, options, {k: v for k, v in settings.items() if k not in names})
 
 

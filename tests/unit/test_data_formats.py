@@ -11,7 +11,7 @@ import torch
 from PIL import Image
 
 from nolabel.core import UserError
-from nolabel.data import open_data, shards
+from nolabel.data import at_rest, open_data, shards
 from nolabel.data.files import expand
 from nolabel.data.holdout import held_out
 from nolabel.data.listing import number
@@ -464,3 +464,34 @@ def test_real_sets(real_data):
     )
     road = opened(real_data / "camvid")
     assert {k: len(v) for k, v in road.splits.items()} == {"train": 367, "test": 233} and not road.info.classes
+
+
+def test_arrays_of_a_program_become_a_file_that_opens_alike(tmp_path):
+    images, labels = np.stack([pixels(i, 8, 8) for i in range(6)]), [0, 1, 2, 0, 1, 2]
+    named = {"image": torch.from_numpy(images), "label": labels, "test_image": images[:2], "test_label": labels[:2]}
+    path = at_rest(named)
+    data = opened(path)
+    found = data.splits["train"].take(torch.arange(6))
+    assert np.array_equal(found["image"].numpy(), images) and found["label"].tolist() == labels
+    assert len(data.splits["test"]) == 2
+    written = path.stat().st_mtime_ns
+    assert at_rest({**named, "label": np.array(labels)}) == path and path.stat().st_mtime_ns == written
+    assert at_rest({**named, "label": labels[::-1]}) != path, "other labels are other data"
+    assert np.array_equal(opened(at_rest(images)).splits["train"].take(torch.arange(6))["image"].numpy(), images)
+    words = opened(at_rest({"text": ["one two", "three"]}), columns=("text",)).splits["train"]
+    assert len(words) == 2
+    for wrong in ([{}], [], {"image": [None]}):
+        with pytest.raises(UserError, match="no array of numbers or texts"):
+            at_rest(wrong)
+
+
+def test_a_run_on_arrays_is_gone_on_with(tmp_path):
+    import nolabel as nl
+
+    images = np.stack([pixels(i, 16, 16) for i in range(24)])
+    settings = {"batch": 8, "report": False, "evaluate": (), "processes": 1, "quiet": True, "precision": "fp32"}
+    run = nl.train("simclr", images, steps=3, dir="a", **settings)
+    again = nl.resume(run.folder, quiet=True)
+    assert run.embed(images).shape == again.embed().shape == (24, run.encoder.dim)
+    with pytest.raises(nl.UserError, match="no array"):
+        nl.train("simclr", [None])

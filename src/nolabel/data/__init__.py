@@ -1,5 +1,6 @@
 """Data sets as random-access columns: open anything, decode once, read in an order that resumes exactly."""
 
+from nolabel.data.arrays import at_rest
 from nolabel.data.columns import ArrayColumn, Broken, Column, EncodedColumn, Rows
 from nolabel.data.form import Form, as_stored
 from nolabel.data.labels import give, given
@@ -26,6 +27,7 @@ __all__ = [
     "Source",
     "Split",
     "as_stored",
+    "at_rest",
     "give",
     "given",
     "open_data",

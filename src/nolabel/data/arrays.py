@@ -1,17 +1,20 @@
 """Arrays in .npz and .npy files. Never unpickled: object arrays are refused."""
 
+import hashlib
 import math
 import os
 import re
 import zipfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from nolabel.core import UserError
-from nolabel.data import points
+from nolabel.data import cache, points
 from nolabel.data.columns import ArrayColumn, Column, Store
 from nolabel.data.decode import to_uint8
 from nolabel.data.files import Strings, file_identity
@@ -37,6 +40,32 @@ def many(file: Path) -> bool:
         return False
     loaded = _load(file)
     return max((a.ndim for a in (loaded.values() if isinstance(loaded, dict) else [loaded])), default=0) > 2
+
+
+def at_rest(data: Any) -> Path:
+    """The file in the cache that holds an array, or arrays by name, so that whoever goes on with a run finds them again.
+
+    Names are those of `listings`: `{"image": x, "label": y, "test_image": ..., "test_label": ...}`. The file's name is made
+    from what is in it, so the same arrays are written once.
+    """
+    named = {k: np.asarray(v) for k, v in data.items()} if isinstance(data, Mapping) else {"": np.asarray(data)}
+    digest = hashlib.sha256()
+    for name, array in sorted(named.items()):
+        if array.dtype.hasobject or array.size == 0:
+            what = f"'{name}' is" if name else "the data are"
+            raise UserError(f"{what} no array of numbers or texts but {array.dtype} of shape {array.shape}")
+        digest.update(f"{name} {array.dtype} {array.shape} ".encode())
+        digest.update(np.ascontiguousarray(array).data.cast("B") if array.dtype.kind != "U" else array.tobytes())
+    path = cache.folder() / f"arrays-{digest.hexdigest()[:12]}{'.npz' if isinstance(data, Mapping) else '.npy'}"
+    if not path.exists():
+        write = partial(np.savez, **named) if isinstance(data, Mapping) else partial(np.save, arr=named[""])
+        try:
+            cache.keep(path, write)
+        except OSError as error:
+            raise UserError(
+                f"cannot write {path}: {error.strerror or error}; free space or set NOLABEL_CACHE"
+            ) from None
+    return path
 
 
 def listings(files: Sequence[Path], columns: Sequence[str]) -> dict[str, Listing]:

@@ -93,17 +93,17 @@ def remembered(what: str, identity: str, make: Callable[[], Any]) -> Any:
         return json.loads(path.read_text())
     found = make()
     with suppress(OSError):  # only time is lost without it
-        keep(path, json.dumps(found))
+        keep(path, lambda file: file.write(json.dumps(found).encode()))
     return found
 
 
-def keep(path: Path, text: str) -> None:
-    """Write a small file so that it is whole or absent. Raises OSError where that fails."""
+def keep(path: Path, write: Callable[[Any], object]) -> None:
+    """Let `write` fill a file so that it is whole or absent. Raises OSError where that fails."""
     path.parent.mkdir(parents=True, exist_ok=True)
     handle, work = tempfile.mkstemp(prefix=f"{path.name}.tmp-", dir=path.parent)
     try:
-        with open(handle, "w") as file:
-            file.write(text)
+        with open(handle, "wb") as file:
+            write(file)
         os.replace(work, path)
     except BaseException:
         os.unlink(work)

@@ -79,7 +79,7 @@ class Words:
 
     def save(self, path: Path) -> None:
         """Write a tokenizer.json."""
-        keep(path, self.to_json())
+        keep(path, lambda file: file.write(self.to_json().encode()))
 
 
 _known: dict[tuple[str, ...], dict[str, int]] = {}
@@ -117,7 +117,7 @@ class Pieces:
 
     def save(self, path: Path) -> None:
         """Write a tokenizer.json, which `tokenizers.Tokenizer.from_file` reads."""
-        keep(path, self.to_json())
+        keep(path, lambda file: file.write(self.to_json().encode()))
 
 
 def library() -> Any:

@@ -1,5 +1,6 @@
 """Several methods on one budget: what each reaches, and what it costs."""
 
+import json
 from collections.abc import Sequence
 from pathlib import Path
 from statistics import mean, stdev
@@ -28,8 +29,8 @@ def compare(
     out: Path = Path("results"),
     runs: Path | None = None,
     redo: bool = False,
-) -> None:
-    """Train several methods for the same time on the same data and machine, and write one table.
+) -> list[dict[str, Any]]:
+    """Train several methods for the same time on the same data and machine, and write one table; its rows are returned.
 
     Writes compare-DATA.md, .json and .html, and compare-DATA-trials.json with every single run. Finished runs of the
     same budget are kept, so methods can be added one by one.
@@ -90,6 +91,7 @@ def compare(
 
     fill(Ledger(out / f"{stem}-trials.json", publish), trials, runs, redo)
     print((out / f"{stem}.md").read_text())
+    return json.loads((out / f"{stem}.json").read_text())  # type: ignore[no-any-return]
 
 
 NOTE = (
