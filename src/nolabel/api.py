@@ -100,6 +100,8 @@ def train(
     for path in ("dir", "init"):
         if isinstance(chosen.get(path), str):
             chosen[path] = Path(chosen[path])
+    if isinstance(chosen.get("labels"), int | Path):
+        chosen["labels"] = str(chosen["labels"])
     where = data if isinstance(data, str | Path) else at_rest(data)
     options = override(Options(data=str(where)), chosen)
     return train_with(method, options, {k: v for k, v in settings.items() if k not in names})

@@ -493,5 +493,7 @@ def test_a_run_on_arrays_is_gone_on_with(tmp_path):
     run = nl.train("simclr", images, steps=3, dir="a", **settings)
     again = nl.resume(run.folder, quiet=True)
     assert run.embed(images).shape == again.embed().shape == (24, run.encoder.dim)
+    few = {"image": images, "label": np.arange(24) % 2}
+    assert nl.train("supervised", few, labels=4, steps=1, dir="few", **settings).plan.labels == "4"
     with pytest.raises(nl.UserError, match="no array"):
         nl.train("simclr", [None])
