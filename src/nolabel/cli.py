@@ -209,7 +209,9 @@ def main(argv: list[str] | None = None) -> None:
                 f"unknown command '{argv[0]}'" + (f"; did you mean '{close[0]}'?" if close else "; see nolabel --help")
             )
     except KeyboardInterrupt:
-        _fail("stopped before the first checkpoint; nothing was lost that had been written", 130)
+        several = argv[0] in ("compare", "study")
+        rest = "; the same command goes on from what is finished" if several else " before the first checkpoint"
+        _fail(f"stopped{rest}; nothing was lost that had been written", 130)
     except BrokenPipeError:
         sys.exit(0)
     except Exception as error:

@@ -2,6 +2,10 @@
 
 import json
 import multiprocessing
+import os
+import signal
+import threading
+import time
 from pathlib import Path
 
 import pytest
@@ -11,7 +15,7 @@ from nolabel.core.random import generator
 from nolabel.studies import load, names, title
 from nolabel.studies._fill import known
 from nolabel.studies._ledger import Ledger
-from nolabel.studies._trial import Trial
+from nolabel.studies._trial import Failed, Trial
 from nolabel.studies.compare import cells_of, head, scores, table
 from nolabel.studies.learning import OWN, floor_of, judged_by, own_of, page, rows
 from tests.support import Noise, build
@@ -162,9 +166,8 @@ def test_the_command_lists_helps_and_answers_slips_in_one_line(capsys):
 
 def test_a_failed_trial_is_named_and_the_others_go_on(tmp_path, monkeypatch):
     from nolabel.studies._fill import fill
-    from nolabel.studies._trial import Failed
 
-    def apart(trial, runs):
+    def apart(trial, runs, gpu=None):
         if trial.seed == 1:
             raise Failed(f"{trial}: the loss is not finite")
         return record(seed=trial.seed)
@@ -176,11 +179,59 @@ def test_a_failed_trial_is_named_and_the_others_go_on(tmp_path, monkeypatch):
     ):
         fill(ledger, [trial(seed=s) for s in range(3)], None, redo=False)
     assert [r["seed"] for r in ledger.records()] == [0, 2]
-    monkeypatch.setattr("nolabel.studies._fill.apart", lambda trial, runs: record(seed=trial.seed, value=99.0))
+    monkeypatch.setattr(
+        "nolabel.studies._fill.apart", lambda trial, runs, gpu=None: record(seed=trial.seed, value=99.0)
+    )
     fill(ledger, [trial(seed=s) for s in range(2)], None, redo=False)
     assert [r["scores"][0]["value"] for r in ledger.records()] == [50.0, 99.0, 50.0]
     fill(ledger, [trial(seed=0)], None, redo=True)
     assert ledger.records()[0]["scores"][0]["value"] == 99.0
+
+
+def test_workers_run_side_by_side_each_on_its_share(tmp_path, monkeypatch):
+    from nolabel.studies import _fill
+
+    both, used = threading.Barrier(2, timeout=20), []
+
+    def apart(trial, runs, gpu=None):
+        both.wait()  # breaks unless two are at it together
+        used.append((tuple(os.sched_getaffinity(0)), gpu))
+        return record(seed=trial.seed)
+
+    monkeypatch.setattr(_fill, "apart", apart)
+    monkeypatch.setattr(_fill, "gpu_count", lambda: 2)
+    ledger, mine = Ledger(tmp_path / "t.json", lambda records: None), os.sched_getaffinity(0)
+    _fill.fill(ledger, [trial(seed=s) for s in range(6)], None, redo=False, workers=2)
+    assert [r["seed"] for r in ledger.records()] == list(range(6)), "none is lost"
+    cores, gpus = zip(*used)
+    assert set(gpus) == {0, 1} and os.sched_getaffinity(0) == mine
+    if len(mine) > 1:
+        one, other = set(cores)
+        assert not set(one) & set(other) and set(one) | set(other) == mine
+    with pytest.raises(UserError, match="--workers must be 1 or more"):
+        _fill.fill(ledger, [], None, redo=False, workers=0)
+
+
+def test_an_error_ends_the_other_workers(tmp_path, monkeypatch):
+    """A bug, or SIGTERM, must not leave trainings behind."""
+    from nolabel.studies import _fill
+
+    asleep = multiprocessing.get_context("spawn").Process(target=time.sleep, args=(60,))
+
+    def apart(trial, runs, gpu=None):
+        if trial.seed == 0:
+            asleep.start()
+            asleep.join()
+            raise Failed("ended")
+        while asleep.pid is None:
+            time.sleep(0.01)
+        raise RuntimeError("a bug")
+
+    monkeypatch.setattr(_fill, "apart", apart)
+    start = time.monotonic()
+    with pytest.raises(RuntimeError, match="a bug"):
+        _fill.fill(Ledger(tmp_path / "t.json", print), [trial(seed=s) for s in range(4)], None, redo=False, workers=2)
+    assert asleep.exitcode == -signal.SIGTERM and time.monotonic() - start < 30
 
 
 def test_both_commands_on_a_folder(tmp_path, monkeypatch):

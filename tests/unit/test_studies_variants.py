@@ -64,7 +64,7 @@ def faked(monkeypatch):
     """Trials that end at once; a dict of the function that scores them and a list of those that ran."""
     state = {"score": as_the_paper, "ran": []}
 
-    def trained(trial, runs=None):
+    def trained(trial, runs=None, gpu=None):
         state["ran"].append(trial)
         value = state["score"](trial) + 0.2 * (trial.seed - 1)
         scores = [

@@ -1,9 +1,16 @@
 """Going through the trials of a study: what is finished is kept, what fails is named, the table grows as they end."""
 
+import multiprocessing
+import os
+import signal
 import sys
+import threading
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from contextlib import contextmanager
 from pathlib import Path
+from types import FrameType
 from typing import Any
 
 from nolabel import methods
@@ -19,27 +26,90 @@ def known(chosen: Iterable[str]) -> tuple[str, ...]:
     return tuple(chosen) or tuple(methods.names())
 
 
-def fill(ledger: Ledger, trials: list[Trial], runs: Path | None, redo: bool) -> None:
-    """Run what is not finished, or all with `redo`. Raises `UserError` at the end if any failed."""
-    failed = []
-    for number, trial in enumerate(trials, 1):
+def fill(ledger: Ledger, trials: list[Trial], runs: Path | None, redo: bool, workers: int = 1) -> None:
+    """Run what is not finished, or all with `redo`, `workers` at a time. Raises `UserError` at the end if any failed.
+
+    Each of several workers has its share of the cores, and a GPU of its own where there are some.
+    """
+    if workers < 1:
+        raise UserError(f"--workers must be 1 or more, not {workers}")
+    failed: list[str] = []
+    stopped, places, here = threading.Event(), iter(_places(workers)), threading.local()
+
+    def move_in() -> None:
+        cores, here.gpu = next(places)
+        if cores:
+            os.sched_setaffinity(0, cores)  # of this thread, and of the processes that it starts
+
+    def settle(number: int, trial: Trial) -> None:
         with ledger.claim(trial) as mine:
+            if stopped.is_set():
+                return
             if not mine or (ledger.has(trial) and not redo):
                 tell(f"{number}/{len(trials)} {trial}: {'finished before' if mine else 'another process is at it'}")
-                continue
+                return
             start = time.monotonic()
             try:
-                record = apart(trial, runs)
+                record = apart(trial, runs, here.gpu)
             except Failed as error:
-                failed.append(str(error))
-                tell(f"{number}/{len(trials)} {error}")
-                continue
+                if not stopped.is_set():
+                    failed.append(str(error))
+                    tell(f"{number}/{len(trials)} {error}")
+                return
             ledger.add(record)
             tell(f"{number}/{len(trials)} {trial}: {brief(record)} ({time.monotonic() - start:.0f} s)")
+
+    with _terminated_by_exception(), ThreadPoolExecutor(workers, initializer=move_in) as pool:
+        tasks = [pool.submit(settle, number, trial) for number, trial in enumerate(trials, 1)]
+        try:
+            for task in as_completed(tasks):
+                task.result()
+        except BaseException as stop:
+            stopped.set()
+            pool.shutdown(wait=False, cancel_futures=True)
+            for process in multiprocessing.active_children():
+                if isinstance(stop, KeyboardInterrupt):  # the terminal told the whole group; they write a checkpoint
+                    process.join(60)
+                process.terminate()
+            raise
     ledger.refresh()
     if failed:
         more = f" and {len(failed) - 1} more" if len(failed) > 1 else ""
         raise UserError(f"{len(failed)} of {len(trials)} trials failed: {failed[0]}{more}; the others are in the table")
+
+
+def _places(workers: int) -> list[tuple[list[int], int | None]]:
+    """The cores and the GPU of each worker; no cores and no GPU stand for all of them."""
+    if workers == 1:
+        return [([], None)]
+    cores = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_setaffinity") else []
+    gpus = gpu_count()
+    shares = [cores[k::workers] or cores[k % len(cores) :][:1] if cores else [] for k in range(workers)]
+    return [(share, k % gpus if gpus else None) for k, share in enumerate(shares)]
+
+
+def gpu_count() -> int:
+    """GPUs that torch sees, without waking them."""
+    import torch
+
+    return torch.cuda.device_count()
+
+
+@contextmanager
+def _terminated_by_exception() -> Iterator[None]:
+    """SIGTERM raises, so that the processes of trials are not left behind."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def leave(number: int, frame: FrameType | None) -> None:
+        raise SystemExit(128 + number)
+
+    before = signal.signal(signal.SIGTERM, leave)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def brief(record: dict[str, Any]) -> str:

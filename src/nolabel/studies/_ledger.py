@@ -1,6 +1,7 @@
 """Finished trials on disk. Processes that fill one table side by side take turns, and none does another's trial."""
 
 import json
+import threading
 import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -28,6 +29,9 @@ class Ledger:
 
     def __init__(self, path: Path, publish: Callable[[list[Record]], None]) -> None:
         self.path, self.publish = path, publish
+        self.mutex = (
+            threading.RLock()
+        )  # among the threads of one process, which the locks of the system do not tell apart
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             self.lock = open(path.with_name(f".{path.stem}.lock"), "ab")  # noqa: SIM115 - as long as the ledger
@@ -51,7 +55,7 @@ class Ledger:
 
     def add(self, record: Record) -> None:
         """Put in one finished trial, in place of an older one and of all that method and data did on other budgets."""
-        with self._held(0):
+        with self.mutex, self._held(0):
             kept = [
                 r for r in self.records()
                 if _key(r) != _key(record) and (_key(r)[:2] != _key(record)[:2] or r["budget"] == record["budget"])
@@ -63,7 +67,7 @@ class Ledger:
 
     def refresh(self) -> None:
         """Publish what is there."""
-        with self._held(0):
+        with self.mutex, self._held(0):
             self.publish(self.records())
 
     @contextmanager

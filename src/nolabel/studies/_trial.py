@@ -2,17 +2,15 @@
 
 import json
 import multiprocessing
+import os
 import re
-import signal
 import tempfile
 import zlib
-from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from multiprocessing.connection import Connection
 from pathlib import Path
 from statistics import median
-from types import FrameType
 from typing import TYPE_CHECKING, Any
 
 from nolabel.core import UserError
@@ -165,53 +163,38 @@ def own(trained: "Trained", name: str) -> dict[str, Any]:
     return {**score, "settings": {"samples": HELD_OUT}}
 
 
-def apart(trial: Trial, runs: Path | None = None) -> dict[str, Any]:
+def apart(trial: Trial, runs: Path | None = None, gpu: int | None = None) -> dict[str, Any]:
     """`measure` in a fresh process, so that memory is the run's own and no run inherits another's threads or caches.
 
-    Under `runs` the run stays and an unfinished one is gone on with; without, it is removed. Raises `Failed`.
+    Under `runs` the run stays and an unfinished one is gone on with; without, it is removed. The process has the cores of
+    the thread that starts it, and only the `gpu` of that number, if any. Raises `Failed`.
     """
     with tempfile.TemporaryDirectory() if runs is None else nullcontext(str(runs)) as folder:
         here, there = FRESH.Pipe(duplex=False)
-        process = FRESH.Process(target=_work, args=(there, trial, Path(folder) / trial.name))
+        process = FRESH.Process(target=_work, args=(there, trial, Path(folder) / trial.name, gpu))
         process.start()
         there.close()
         try:
-            with _terminated_by_exception():
-                found = here.recv()
+            found = here.recv()
         except EOFError:
             process.join()
             raise Failed(f"{trial}: its process ended with code {process.exitcode}") from None
-        except BaseException as stop:
-            if not isinstance(stop, KeyboardInterrupt):  # the terminal tells the whole group about Ctrl-C
-                process.terminate()
-            process.join(60)
-            raise
         process.join()
     if isinstance(found, str):
         raise Failed(f"{trial}: {found}")
     return found  # type: ignore[no-any-return]
 
 
-def _work(pipe: Connection, trial: Trial, folder: Path) -> None:
+def _work(pipe: Connection, trial: Trial, folder: Path, gpu: int | None) -> None:
     from nolabel.engine import Interrupted
 
+    if gpu is not None:
+        os.environ["CUDA_VISIBLE_DEVICES"] = os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",")[gpu] or str(gpu)
     try:
         pipe.send(measure(trial, folder))
     except UserError as error:
         pipe.send(str(error))
     except Interrupted as stop:
         raise SystemExit(stop.code) from None
-
-
-@contextmanager
-def _terminated_by_exception() -> Iterator[None]:
-    """SIGTERM raises, so that the process of the trial is not left behind."""
-
-    def leave(number: int, frame: FrameType | None) -> None:
-        raise SystemExit(128 + number)
-
-    before = signal.signal(signal.SIGTERM, leave)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)
+    except KeyboardInterrupt:  # outside the training: there is nothing to save
+        raise SystemExit(130) from None

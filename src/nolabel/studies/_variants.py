@@ -45,6 +45,8 @@ class How:
     """a folder in which the runs stay and are gone on with; by default they are removed"""
     redo: bool = False
     """train again what is finished"""
+    workers: int = 1
+    """trainings at the same time, each on its share of the cores and on a GPU of its own"""
 
     @property
     def budget(self) -> dict[str, Any]:
@@ -136,7 +138,7 @@ def study(
         text = page(title(name).partition("?")[0] + "?", about, found, said, f"{stem}.svg", command, made_with(mine))
         write_atomic(how.out / f"{stem}.md", lambda file: file.write(text.encode()))
 
-    fill(Ledger(how.out / f"{stem}-trials.json", publish), trials, how.runs, how.redo)
+    fill(Ledger(how.out / f"{stem}-trials.json", publish), trials, how.runs, how.redo, how.workers)
     print((how.out / f"{stem}.md").read_text())
 
 

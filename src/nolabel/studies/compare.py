@@ -29,6 +29,7 @@ def compare(
     out: Path = Path("results"),
     runs: Path | None = None,
     redo: bool = False,
+    workers: int = 1,
 ) -> list[dict[str, Any]]:
     """Train several methods for the same time on the same data and machine, and write one table; its rows are returned.
 
@@ -48,6 +49,7 @@ def compare(
         out: the folder of the table
         runs: a folder in which the runs stay and are gone on with; default: they are removed
         redo: train again what is finished
+        workers: trainings at the same time, each on its share of the cores and on a GPU of its own
 
     Example: nolabel compare simclr byol dino --data cifar10/ --minutes 10
     """
@@ -89,7 +91,7 @@ def compare(
         write_atomic(out / f"{stem}.md", lambda file: file.write(text.encode()))
         write_comparison(results(alike), out / f"{stem}.html", title, table=cells, notes=[NOTE, command, *how])
 
-    fill(Ledger(out / f"{stem}-trials.json", publish), trials, runs, redo)
+    fill(Ledger(out / f"{stem}-trials.json", publish), trials, runs, redo, workers)
     print((out / f"{stem}.md").read_text())
     return json.loads((out / f"{stem}.json").read_text())  # type: ignore[no-any-return]
 

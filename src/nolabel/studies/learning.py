@@ -109,12 +109,12 @@ def learning(
     runs: Path | None = None,
     redo: bool = False,
     processes: int | None = None,
+    workers: int = 1,
 ) -> None:
     """Train every method by its small recipe and judge it beside random init and raw input.
 
     Writes learning.md with its picture learning.svg, learning.json, and learning-trials.json with every single trial.
-    Finished trials are kept, so the table fills over several runs; two of them at once share the work, each on a core of
-    its own with 'taskset -c 0' and --processes 1.
+    Finished trials are kept, so the table fills over several runs, also over several at once.
 
     Args:
         methods: those to train; default: all
@@ -126,6 +126,7 @@ def learning(
         runs: a folder in which the runs stay and are gone on with; default: they are removed
         redo: train again what is finished
         processes: processes that share a batch; default: as train chooses
+        workers: trainings at the same time, each on its share of the cores and on a GPU of its own
 
     Example: nolabel study learning simclr mae --data toyworld cifar10/ --seeds 3
     """
@@ -155,7 +156,7 @@ def learning(
         write_atomic(out / "learning.md", lambda file: file.write(text.encode()))
         picture(records).write(out / "learning.svg")
 
-    fill(Ledger(out / "learning-trials.json", publish), trials, runs, redo)
+    fill(Ledger(out / "learning-trials.json", publish), trials, runs, redo, workers)
     print((out / "learning.md").read_text())
 
 
