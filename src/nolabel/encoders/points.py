@@ -89,6 +89,8 @@ class PointGroups(nn.Module):
                 f"{self.length} groups of {self.members} points need larger clouds than of {shape[0]} points"
             )
         self.grid, self.patch_dim, self.dim = (self.length,), 3 * self.members, dim
+        # groups are about sqrt(K / P) wide; in such units coordinates are not small beside the biases of the first layer
+        self.scale = (shape[0] / self.members) ** 0.5
         self.point = mlp(3, dim, dim, norm="ln")
         self.whole = mlp(2 * dim, 2 * dim, dim, norm="ln")
         self.position = mlp(3, dim, dim, norm=None, act=nn.GELU)
@@ -102,7 +104,7 @@ class PointGroups(nn.Module):
 
     def embed_groups(self, centre_BL3: Tensor, member_BLK3: Tensor) -> Tensor:
         """Groups -> tokens with positions (B, L, D); a token knows nothing of the other groups."""
-        h_BLKD = self.point(member_BLK3)
+        h_BLKD = self.point(self.scale * member_BLK3)
         whole_BLKD = h_BLKD.amax(2, keepdim=True).expand_as(h_BLKD)
         tokens_BLD = self.whole(torch.cat((h_BLKD, whole_BLKD), -1)).amax(2)
         return tokens_BLD + self.position(centre_BL3)

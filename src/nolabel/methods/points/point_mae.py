@@ -43,6 +43,6 @@ class PointMAE(Method):
         tokens_BLD = self.encoder.embed_groups(centre_BL3, member_BLK3)
         keep_BK, hide_BM = random_mask(*tokens_BLD.shape[:2], self.hide, device=tokens_BLD.device)
         h_BTD = self.encoder.encode(take(tokens_BLD, keep_BK))
-        guess_BMP = self.decoder(h_BTD, keep_BK, hide_BM, self.position(centre_BL3))
+        guess_BMP = self.decoder(h_BTD, keep_BK, hide_BM, self.position(centre_BL3)) / self.encoder.scale
         true_BMK3 = take(member_BLK3, hide_BM)
         return chamfer(guess_BMP.unflatten(-1, (-1, 3)).flatten(0, 1), true_BMK3.flatten(0, 1)), {}

@@ -23,14 +23,14 @@ def point_mae(size: int) -> Recipe:
     """16 groups of 16 points, a decoder of one block."""
     return Recipe(
         "tiny_point_groups",
-        batch=64,
+        batch=32,
         minutes=2.5,
         fields={
             "width": 96,
             "depth": 1,
             "heads": 3,
             "views": OneCloud(points=256, turn="up"),
-            "optim": Optim("adamw", lr=1e-3, weight_decay=0.05, scaled=False, warmup_epochs=1),
+            "optim": Optim("adamw", lr=2e-3, weight_decay=0.05, scaled=False, warmup_epochs=1),
         },
     )
 
