@@ -303,13 +303,13 @@ def test_deepercluster_keeps_its_clusters_between_reassignments() -> None:
     assert not torch.equal(method.classifiers.weight, classifier)
 
 
-# ---- SEER, which is a recipe ------------------------------------------------------------------------------------------
+# ---- SEER, which is SwAV with other numbers --------------------------------------------------------------------------
 def test_seer_is_swav_with_a_regnet() -> None:
     from nolabel import encoders
     from nolabel.recipes.imagenet.clustering import seer
 
-    recipe = seer(224)
-    method = methods.load("swav")(**recipe.fields)
+    recipe, method = seer(224), methods.load("seer")()
+    assert isinstance(method, methods.load("swav")) and not recipe.fields
     with torch.device("meta"):
         method.build(DataInfo(10**9), encoders.make(recipe.encoder, (3, 224, 224)))
     shapes = [tuple(p.shape) for p in (*method.projector.parameters(), *method.last.parameters()) if p.ndim == 2]

@@ -17,8 +17,6 @@ def test_presets_are_the_same_method_with_other_defaults():
         assert kind is methods.load(name) and methods.name_of(kind) == name
         assert "class " not in Path(inspect.getfile(kind)).read_text()
     assert methods.load("videomae")().mask == "tube" and MAE().mask == "random"
-    assert methods.reading("mae", "video") == "videomae" and methods.reading("mae", "audio") == "audio_mae"
-    assert methods.reading("mae", "image") == "mae" and methods.reading("simclr", "video") == "simclr"
     assert methods.describe("videomae").modalities == ("video",)
 
 

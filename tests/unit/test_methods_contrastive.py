@@ -20,6 +20,7 @@ from nolabel.networks.batchnorm import first_statistics, in_groups, layer_norms,
 from nolabel.networks.context import RowContext
 from nolabel.networks.ema import EMA
 from nolabel.networks.scorer import Scorer
+from nolabel.views.parts import Patches
 from tests.support import Access, Noise, build, run
 
 T = Clock(0, 10, 4)
@@ -110,8 +111,7 @@ def test_moco_keys_follow_in_closed_form() -> None:
 
 
 def test_moco_version_1_has_a_linear_head() -> None:
-    module = __import__("nolabel.methods.contrastive.moco_v2", fromlist=["V1"])
-    method = module.MoCo(**{**module.V1, "queue": 64})
+    method = methods.load("moco_v1")(queue=64)
     with torch.device("meta"):
         method.build(DataInfo(10), encoders.make("resnet18", (3, 64, 64)))
     assert [tuple(m.weight.shape) for m in method.query[1].modules() if isinstance(m, nn.Linear)] == [(128, 512)]
@@ -355,15 +355,15 @@ def test_cpc_of_constant_features_costs_log_of_all_patches() -> None:
 
 
 def test_cpc_offsets_leave_out_shared_pixels() -> None:
-    cpc = __import__("nolabel.methods.contrastive.cpc_v2", fromlist=["V1"])
-    assert list(cpc.CPC().offsets) == [3, 4, 5] and list(cpc.CPC(**cpc.V1).offsets) == [2, 3, 4, 5]
+    v1, v2 = methods.load("cpc_v1"), methods.load("cpc_v2")
+    assert list(v2().offsets) == [3, 4, 5] and list(v1().offsets) == [2, 3, 4, 5]
     with torch.device("meta"):
-        method = cpc.CPC(**cpc.V1)
+        method = v1()
         method.build(DataInfo(10), encoders.make("resnet18", (3, 64, 64)))
     assert len(method.context) == 1 and isinstance(method.embed, nn.Identity)
     assert any(isinstance(m, nn.BatchNorm2d) for m in method.encoder.modules())
     with pytest.raises(UserError, match="no two rows"):
-        build("cpc_v2", views=cpc.Patches(size=32, patch=24, stride=8))
+        build("cpc_v2", views=Patches(size=32, patch=24, stride=8))
 
 
 # ---- InfoMin

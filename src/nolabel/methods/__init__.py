@@ -174,17 +174,6 @@ def _path(name: str) -> Path:
     return files[name]
 
 
-def reading(name: str, modality: str) -> str:
-    """The name of a method on another modality: that of its preset for it where there is one, else its own.
-
-    MAE on video is videomae.
-    """
-    for other, path in _files().items():
-        if _preset(ast.parse(path.read_text(encoding="utf-8"))) == (name, modality):
-            return other
-    return name
-
-
 def _preset(tree: ast.Module) -> tuple[str, str] | None:
     """Method and modality of a file that holds a preset, without importing it."""
     for node in ast.walk(tree):

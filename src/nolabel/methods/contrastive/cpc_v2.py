@@ -1,15 +1,14 @@
 r"""CPC v2: from the patches above, know which patch lies some rows below among all patches of the batch.
 
 Henaff, Srinivas, De Fauw, Razavi, Doersch, Eslami, van den Oord, "Data-Efficient Image Recognition with Contrastive
-Predictive Coding", ICML 2020, arXiv:1905.09272; CPC v1: van den Oord, Li, Vinyals, "Representation Learning with
-Contrastive Predictive Coding", 2018, arXiv:1807.03748.
+Predictive Coding", ICML 2020, arXiv:1905.09272.
 
     L = - sum_k  mean_ij  log  exp(zhat_{i+k,j} . z_{i+k,j}) / sum_l exp(zhat_{i+k,j} . z_l),   zhat = W_k c_ij  (eq. 1, 2)
 
 Shapes: B images, h x w patches, D features, E size of targets, l over all patches of all ranks. c_ij sees rows up to i.
 Row offsets k begin where patches no longer share pixels. The steps from v1 to v2 are fields: `layer_norm` (LN),
-`directions` (BU, HP), views.patch (LP), views.drop_color (RC) and the other fields of patches (PA); `CPC(**V1)` has none
-of them. Differs: patches vary by crop, flip, jitter and gray instead of two AutoAugment operations, shear and elastic.
+`directions` (BU, HP), views.patch (LP), views.drop_color (RC) and the other fields of patches (PA); `cpc_v1` has none of
+them. Differs: patches vary by crop, flip, jitter and gray instead of two AutoAugment operations, shear and elastic.
 """
 
 import math
@@ -80,16 +79,3 @@ TURNS = (
     lambda x_Bhw: x_Bhw.transpose(1, 2).flip(1),
 )
 """how a grid is laid so that its rows are read downwards, upwards, to the right and to the left"""
-
-V1 = {
-    "directions": 1,
-    "layer_norm": False,
-    "target": 0,
-    "scale": 1.0,
-    "views": Patches(
-        size=256, patch=64, stride=32, gray=0.25, drop_color=0.0, patch_scale=(0.88, 0.88), patch_flip=0.0,
-        patch_jitter=(0.0, 0.0, 0.0, 0.0), patch_gray=0.0,
-    ),
-    "optim": Optim("adam", lr=2e-4, weight_decay=0.0, scaled=False, warmup_epochs=0),
-}  # fmt: skip
-"""version 1: one direction, batch norm, smaller patches of which 60 of 64 pixels are seen"""

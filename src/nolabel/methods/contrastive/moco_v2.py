@@ -1,12 +1,11 @@
 r"""MoCo v2: find the key of the same image among a long queue of keys from a slowly moving encoder.
 
-Chen, Fan, Girshick, He, "Improved Baselines with Momentum Contrastive Learning", 2020, arXiv:2003.04297; MoCo v1: He,
-Fan, Wu, Xie, Girshick, "Momentum Contrast for Unsupervised Visual Representation Learning", CVPR 2020, arXiv:1911.05722.
+Chen, Fan, Girshick, He, "Improved Baselines with Momentum Contrastive Learning", 2020, arXiv:2003.04297.
 
     L = -log  exp(q . k+ / tau)  /  ( exp(q . k+ / tau) + sum_{k in queue} exp(q . k / tau) )                 (eq. 1)
     theta_k <- m theta_k + (1 - m) theta_q                                                                    (eq. 2)
 
-Shapes: B images, P projection. `MoCo(**V1)` is version 1. On one process `splits` stand for the GPUs of the paper, whose
+Shapes: B images, P projection. Version 1 is `moco_v1`. On one process `splits` stand for the GPUs of the paper, whose
 batch norms are apart; on several, each is a group at least. `symmetric` (of the authors' CIFAR code) is the mean of both
 directions, not their sum.
 """
@@ -65,12 +64,3 @@ class MoCo(Method):
 
     def kept(self):
         return self.query[0]
-
-
-V1 = {
-    "temperature": 0.07,
-    "hidden": 0,
-    "views": TwoViews(scale=(0.2, 1.0), jitter=(0.4, 0.4, 0.4, 0.4), jitter_p=1.0, blur=(0.0, 0.0)),
-    "optim": Optim("sgd", lr=0.03, weight_decay=1e-4, warmup_epochs=0, drops=(0.6, 0.8)),
-}
-"""what version 1 did otherwise: a linear head, weaker views, a sharper softmax, steps instead of a cosine"""

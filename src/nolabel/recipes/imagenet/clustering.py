@@ -1,10 +1,6 @@
 """The clustering family; see the package."""
 
-from dataclasses import replace
-
-from nolabel.core import Optim
 from nolabel.recipes import Recipe
-from nolabel.views.crops import SWAV_VIEWS
 
 
 def swav(size: int) -> Recipe:
@@ -13,27 +9,8 @@ def swav(size: int) -> Recipe:
 
 
 def seer(size: int) -> Recipe:
-    """SEER is SwAV with another net on other data: RegNetY-256GF over a billion uncurated images, seen once.
-
-    Goyal et al., "Self-supervised Pretraining of Visual Features in the Wild", 2021, arXiv:2103.01988. Method: swav.
-    Meant for shards of images that nobody chose or balanced; on ImageNet it is no SEER.
-    """
-    return Recipe(
-        "regnety_2560",
-        batch=8192,
-        epochs=1,
-        fields={
-            "prototypes": 16000,
-            "hidden": 8192,
-            "layers": 3,
-            "out": 256,
-            "batchnorm": False,
-            "iterations": 10,
-            "freeze_last": 0.0026,
-            "views": replace(SWAV_VIEWS, size=160, test_size=224, locals=4),
-            "optim": Optim("lars", lr=0.3, weight_decay=1e-5, warmup_epochs=0.066, final_lr=0.0096),
-        },
-    )
+    """RegNetY-256GF, batch 8,192, a billion images seen once: 84.2 % top-1 after fine-tuning (its largest net)."""
+    return Recipe("regnety_2560", batch=8192, epochs=1)
 
 
 def deepcluster_v2(size: int) -> Recipe:

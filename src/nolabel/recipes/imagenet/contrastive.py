@@ -9,7 +9,12 @@ def simclr(size: int) -> Recipe:
 
 
 def moco_v2(size: int) -> Recipe:
-    """ResNet-50, batch 256, 200 epochs: 67.5 % linear top-1 in the paper; 60.6 % for `V1`."""
+    """ResNet-50, batch 256, 200 epochs: 67.5 % linear top-1 in the paper."""
+    return Recipe("resnet50", batch=256, epochs=200)
+
+
+def moco_v1(size: int) -> Recipe:
+    """ResNet-50, batch 256, 200 epochs: 60.6 % linear top-1 in the paper."""
     return Recipe("resnet50", batch=256, epochs=200)
 
 
@@ -56,6 +61,11 @@ def amdim(size: int) -> Recipe:
 def cpc_v2(size: int) -> Recipe:
     """ResNet-50, batch 512, 200 epochs: 63.8 % linear top-1 in the paper, 71.5 % with its ResNet-161."""
     return Recipe("resnet50", batch=512, epochs=200)
+
+
+def cpc_v1(size: int) -> Recipe:
+    """ResNet-101: 48.7 % linear top-1 in the paper, which does not say how long; batch and length are those of cpc_v2."""
+    return Recipe("resnet101", batch=512, epochs=200)
 
 
 def infomin(size: int) -> Recipe:

@@ -28,6 +28,19 @@ def swav(size: int) -> Recipe:
     )  # fmt: skip
 
 
+def seer(size: int) -> Recipe:
+    """SwAV's tiny setting with SEER's head and rounds of Sinkhorn."""
+    return Recipe(
+        "tiny",
+        batch=128,
+        minutes=2.5,
+        fields={
+            "prototypes": 128, "epsilon": 0.03, "hidden": 512, "out": 128, "freeze_last": 0.25,
+            "views": multi_crop(size, smaller(size), locals=0), "optim": MUON,
+        },
+    )  # fmt: skip
+
+
 def deepcluster_v2(size: int) -> Recipe:
     """Three heads of 64 clusters."""
     return Recipe(

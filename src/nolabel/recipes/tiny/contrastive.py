@@ -1,5 +1,7 @@
 """The contrastive family; see the package."""
 
+from dataclasses import replace
+
 from nolabel.recipes import Recipe
 from nolabel.recipes.tiny import COLORS, FEW, HUES, MUON, SLOW, smaller, two_views
 from nolabel.views.image import OneView
@@ -29,6 +31,15 @@ def moco_v2(size: int) -> Recipe:
             "views": two_views(size, hue=HUES[3]), "optim": SLOW,
         },
     )  # fmt: skip
+
+
+def moco_v1(size: int) -> Recipe:
+    """MoCo v2's tiny setting with the linear head and without a cosine; its own temperature would want more steps."""
+    fields = {
+        "queue": 1024, "momentum": 0.5, "splits": 1, "symmetric": True, "temperature": 0.2,
+        "views": two_views(size, hue=HUES[3]), "optim": replace(SLOW, drops=(0.6, 0.8)),
+    }  # fmt: skip
+    return Recipe("tiny", batch=256, minutes=2.5, fields=fields)
 
 
 def moco_v3(size: int) -> Recipe:
@@ -172,6 +183,16 @@ def cpc_v2(size: int) -> Recipe:
             "optim": MUON,
         },
     )  # fmt: skip
+
+
+def cpc_v1(size: int) -> Recipe:
+    """CPC v2's tiny setting, downwards only, patches as they are."""
+    patch = size * 3 // 8
+    views = Patches(
+        size=size, scale=(0.6, 1.0), patch=patch, stride=(size - patch) // 4, gray=0.25, drop_color=0.0,
+        patch_scale=(0.88, 0.88), patch_flip=0.0, patch_jitter=(0.0, 0.0, 0.0, 0.0), patch_gray=0.0,
+    )  # fmt: skip
+    return Recipe("tiny", batch=64, minutes=2.5, fields={"width": 64, "depth": 2, "views": views, "optim": MUON})
 
 
 def infomin(size: int) -> Recipe:
