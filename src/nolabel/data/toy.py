@@ -105,10 +105,6 @@ class World:
         """Of its text."""
         return None
 
-    def length_of_sound(self, seconds: float) -> float:
-        """Seconds, as asked for."""
-        return self.form.seconds or seconds
-
     def _written(self, texts: Sequence[str]) -> NDArray[np.int64]:
         """Texts as ids (B, L)."""
         decoder = Sentence(self.form.words or LENGTH, self.tokenizer)

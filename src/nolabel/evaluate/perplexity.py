@@ -136,8 +136,3 @@ def _look(keys: NDArray, values: NDArray, wanted: NDArray) -> NDArray:
     """The values of keys, ascending, 0 for those that are not there."""
     at = np.searchsorted(keys, wanted).clip(max=len(keys) - 1)
     return np.where(keys[at] == wanted, values[at], 0)
-
-
-def is_language_model(encoder: nn.Module) -> bool:
-    """Whether perplexity can be asked of it."""
-    return bool(getattr(encoder, "causal", False))
