@@ -13,7 +13,7 @@ import pytest
 from nolabel.core import Clock, UserError
 from nolabel.core.random import generator
 from nolabel.studies import load, names, title
-from nolabel.studies._fill import known
+from nolabel.studies._fill import known, made_with
 from nolabel.studies._ledger import Ledger
 from nolabel.studies._trial import Failed, Trial
 from nolabel.studies.compare import cells_of, head, scores, table
@@ -104,6 +104,13 @@ def test_learning_rows_are_means_and_spreads_over_seeds():
     assert "## Contrastive" in text and "| simclr | toyworld | knn | 50.0 ± 10.0 | 21.0 | 30.0 | +29.0 |" in text
     assert "2 of 2 rows are 3 points or" in text and "at this budget: none." in text
     assert "Collapse alarms in 4 runs: mae on d, seed 0." in text and "a processor" in text and "abc" in text
+
+
+def test_a_training_that_shared_its_core_is_named():
+    alone, old = record(cpu_share=0.97), record(seed=1)
+    assert not any("left of it" in line for line in made_with([alone, old]))
+    *_, line = made_with([alone, record(seed=2, cpu_share=0.52)])
+    assert line.endswith("left of it: simclr, seed 2 (52%)")
 
 
 def test_what_is_flat_stands_at_the_head_of_the_table_with_its_own_criterion():

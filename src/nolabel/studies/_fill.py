@@ -18,6 +18,9 @@ from nolabel.core import UserError
 from nolabel.studies._ledger import Ledger
 from nolabel.studies._trial import Failed, Trial, apart
 
+LEAST_SHARE = 0.9
+"""of its core that a training of one thread must have had to go unmentioned"""
+
 
 def known(chosen: Iterable[str]) -> tuple[str, ...]:
     """The methods that were named, all of them if none was. Raises `UserError` for an unknown one."""
@@ -119,7 +122,7 @@ def brief(record: dict[str, Any]) -> str:
 
 
 def made_with(records: Sequence[dict[str, Any]]) -> list[str]:
-    """Days, machine and versions of the trials: one line for those that agree in machine and versions."""
+    """Days, machine and versions of the trials, a line for those that agree in both; then those that shared their core."""
     groups: dict[str, list[dict[str, Any]]] = {}
     for r in records:
         versions = ", ".join(f"{name} {number}" for name, number in r["versions"].items())
@@ -132,7 +135,12 @@ def made_with(records: Sequence[dict[str, Any]]) -> list[str]:
         when = days[0] if len(days) == 1 else f"{days[0]} to {days[-1]}"
         named = ", ".join(dict.fromkeys(r.get("variant") or r["method"] for r in some))
         lines.append(f"{when}, {how}" + (f": {named}" if len(groups) > 1 else ""))
-    return lines
+    shared = [
+        f"{r.get('variant') or r['method']}, seed {r['seed']} ({r['cpu_share']:.0%})"
+        for r in records
+        if (r.get("cpu_share") or 1.0) < LEAST_SHARE and not r["machine"]["gpu"]
+    ]
+    return [*lines, f"Others used the core, too, and left of it: {'; '.join(shared)}"] if shared else lines
 
 
 def tell(line: str) -> None:

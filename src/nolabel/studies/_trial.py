@@ -5,6 +5,7 @@ import multiprocessing
 import os
 import re
 import tempfile
+import time
 import zlib
 from contextlib import nullcontext
 from dataclasses import dataclass, field
@@ -92,11 +93,13 @@ def measure(trial: Trial, folder: Path) -> dict[str, Any]:
     """Train into `folder` (or go on there), judge, and say what it reached and took, as JSON types."""
     import nolabel as nl
 
+    begun, worked = time.monotonic(), time.process_time()
     if (folder / "run.json").exists():
         trained = nl.resume(folder, quiet=True)
     else:
         options = {**trial.budget, **trial.how, **trial.fields, "seed": trial.seed, "dir": folder}
         trained = nl.train(trial.method, trial.data, evaluate=(), report=False, quiet=True, **options)
+    share = (time.process_time() - worked) / (time.monotonic() - begun)
     judged = [protocol(name) for name in trial.protocols]
     # of several encoders the first one speaks
     rows = {(r["protocol"], r["metric"]): r for r in reversed(trained.judge(None, judged))}
@@ -116,6 +119,8 @@ def measure(trial: Trial, folder: Path) -> dict[str, Any]:
         "batch": settings.batch,
         "processes": settings.processes,
         "seconds": lines[-1]["seconds"],
+        # on a core that others use, too, a budget in minutes says little
+        "cpu_share": share if settings.processes == about["machine"]["threads"] == 1 else None,
         "steps": lines[-1]["step"],
         "samples_per_s": median(line["samples_per_s"] for line in lines),
         "memory": lines[-1]["memory"],
