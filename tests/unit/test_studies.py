@@ -219,6 +219,22 @@ def test_workers_run_side_by_side_each_on_its_share(tmp_path, monkeypatch):
         _fill.fill(ledger, [], None, redo=False, workers=0)
 
 
+@pytest.mark.parametrize(
+    ("visible", "gpu", "seen"), [(None, 1, "1"), ("", 0, "0"), ("4,6", 1, "6"), ("4,6", None, "4,6")]
+)
+def test_a_worker_sees_its_gpu_only(visible, gpu, seen, monkeypatch):
+    from nolabel.studies import _trial
+
+    class Pipe:
+        def send(self, found):
+            assert found == seen
+
+    environ = {} if visible is None else {"CUDA_VISIBLE_DEVICES": visible}
+    monkeypatch.setattr(_trial.os, "environ", environ)
+    monkeypatch.setattr(_trial, "measure", lambda trial, folder: environ["CUDA_VISIBLE_DEVICES"])
+    _trial._work(Pipe(), trial(), None, gpu)
+
+
 def test_an_error_ends_the_other_workers(tmp_path, monkeypatch):
     """A bug, or SIGTERM, must not leave trainings behind."""
     from nolabel.studies import _fill

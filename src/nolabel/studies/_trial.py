@@ -194,7 +194,8 @@ def _work(pipe: Connection, trial: Trial, folder: Path, gpu: int | None) -> None
     from nolabel.engine import Interrupted
 
     if gpu is not None:
-        os.environ["CUDA_VISIBLE_DEVICES"] = os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",")[gpu] or str(gpu)
+        visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+        os.environ["CUDA_VISIBLE_DEVICES"] = visible.split(",")[gpu] if visible else str(gpu)
     try:
         pipe.send(measure(trial, folder))
     except UserError as error:
