@@ -148,6 +148,29 @@ def test_judging_is_repeatable(data):
     assert judge([KNN()], net, Net, data, transform) == judge([KNN()], net, Net, data, transform)
 
 
+def test_controls_are_made_once_for_the_same_samples_and_labels(data, tmp_path, monkeypatch):
+    monkeypatch.setenv("NOLABEL_CACHE", str(tmp_path))
+    made = []
+
+    def fresh():
+        made.append(Net())
+        return made[-1]
+
+    def controls(source, protocol=KNN(), seed=3):  # noqa: B008 - frozen
+        rows = judge([protocol], Net(), fresh, source, transform, seed=seed).rows
+        return [(row["random_init"], row["raw_input"]) for row in rows], made[-1].passes
+
+    first, passes = controls(data)
+    again, fewer = controls(data)
+    assert again == first and fewer < passes, "only the norms are calibrated"
+    assert controls(data, KNN(k=5))[1] == controls(data, seed=4)[1] == passes, "another protocol, another net"
+    test = data.splits["test"]
+    turned = (test.take(torch.arange(len(test)))["label"] + 1) % len(test.classes)
+    other = Split("test", {**test.columns, "label": ArrayColumn(turned.numpy())}, test.classes)
+    relabelled = Data("greys", {"train": data.splits["train"], "test": other})
+    assert controls(relabelled)[0][0] != first[0], "a label in the middle counts"
+
+
 def test_infinite_settings_are_strict_json(data):
     rows = judge([KNN(3, float("inf"))], Net(), None, data, transform, raw=()).rows
     assert rows[0]["settings"]["temperature"] == "inf" and rows[0]["random_init"] is None

@@ -10,7 +10,7 @@ Shapes: N samples, D features, B batch.
 """
 
 import hashlib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
@@ -33,8 +33,8 @@ class Split(Protocol):
 
     def __len__(self) -> int: ...
 
-    def take(self, rows: Tensor) -> Batch:
-        """Stored rows (B,) on the host, in the order asked for, with `label` (B,) where there are labels."""
+    def take(self, rows: Tensor, columns: Sequence[str] | None = None) -> Batch:
+        """Stored rows (B,) on the host, in the order asked for, with `label` (B,) where there are labels, or some columns."""
         ...
 
 

@@ -5,6 +5,7 @@ A row is one number: what was measured (`protocol`, `version`, `metric`, `data`,
 where that control was not asked for; `modality` says of which encoder. Accuracies are in percent.
 """
 
+import hashlib
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
@@ -16,14 +17,18 @@ import torch
 from torch import nn
 
 from nolabel.core import UserError
+from nolabel.data.cache import remembered
 from nolabel.evaluate.baselines import RawInput, random_init
-from nolabel.evaluate.features import EvalData, Transform, to_device
+from nolabel.evaluate.features import EvalData, Transform, fingerprint, to_device
 from nolabel.evaluate.geometry import Geometry
 from nolabel.evaluate.knn import KNN
 from nolabel.evaluate.linear import Linear
 from nolabel.evaluate.zeroshot import ZeroShot
 
 Row = dict[str, Any]
+
+_LOOKED_AT = 64
+"""samples of a split that tell whether it is the one whose controls are remembered"""
 
 
 class Evaluator(Protocol):
@@ -74,6 +79,8 @@ def judge(
     modality       what the encoder takes
     share          of a stored sound that the transform keeps, in the middle
     geometry       label-free numbers, which are there even if no protocol can run; None leaves them out
+
+    Controls do not depend on the training: what they reached on the same samples is remembered in the cache.
     """
     eval_data = EvalData(
         data.splits, transform, data.name, device, precision, seed=seed, modality=modality, share=share
@@ -92,18 +99,42 @@ def judge(
     sizes = {getattr(protocol, "raw_size", 32) for protocol in runnable}
     inputs = {size: RawInput(modality, tuple(view.shape[1:]), size) for size in sizes}
 
-    rows = []
+    rows, stamp = [], _stamp(eval_data)
+
+    def once(protocol: Evaluator, net: nn.Module) -> dict[str, float]:
+        identity = f"{stamp} {type(protocol).__module__} {protocol!r} {protocol.version} {net!r} {fingerprint(net)}"
+        return remembered("control", identity, lambda: protocol(net, eval_data))  # type: ignore[no-any-return]
+
     for protocol in runnable:
         try:
             result = protocol(encoder, eval_data)
-            control = protocol(untrained, eval_data) if untrained is not None else {}
-            baseline = protocol(inputs[getattr(protocol, "raw_size", 32)], eval_data) if protocol.name in raw else {}
+            control = once(protocol, untrained) if untrained is not None else {}
+            baseline = once(protocol, inputs[getattr(protocol, "raw_size", 32)]) if protocol.name in raw else {}
         except UserError as error:
             notes.append(f"{protocol.name} was left out: {error}")
             continue
         split = "train" if protocol is geometry else "test"
         rows += _rows(protocol, eval_data, split, modality, result, control, baseline)
     return Judgement(rows, notes)
+
+
+def _stamp(data: EvalData) -> str:
+    """What the numbers of an untrained net and of the raw input depend on, beside net and protocol.
+
+    Of the samples some are looked at, and all labels.
+    """
+    sha = hashlib.sha256()
+    for name, split in sorted(data.splits.items()):
+        sha.update(f"{name} {len(split)} {split.classes}".encode())
+        batch = split.take(torch.linspace(0, len(split) - 1, _LOOKED_AT).long().unique())
+        seen = {**batch, "view": data.transform(to_device(batch, torch.device(data.device)))}
+        if "label" in batch:
+            seen["label"] = split.take(torch.arange(len(split)), ["label"])["label"]
+        for key, tensor in sorted(seen.items()):
+            sha.update(f"{key} {tensor.dtype} {tuple(tensor.shape)}".encode())
+            sha.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().data)
+    how = (data.precision, torch.device(data.device).type, data.seed, data.modality, data.share, torch.__version__)
+    return f"{sha.hexdigest()} {how}"
 
 
 def judge_pairs(
