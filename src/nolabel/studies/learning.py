@@ -194,7 +194,7 @@ def rows(records: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
         for control in ("random_init", "raw_input"):
             known = [s[control] for s in scores if s[control] is not None]
             row[control] = mean(known) if known else None
-        first = judged_by(method)[0] if method in methods.names() and data.startswith("toyworld") else None
+        first = judged_by(method)[0] if method in methods.names() and data == "toyworld" else None
         found.append(row | {"floor": floor_of(method) if name == first else None})
     return found
 
