@@ -535,7 +535,8 @@ def _observers(built: Built, folder: Path, device: torch.device, quiet: bool) ->
     transform = built.transform(next(iter(built.kept())))
     labels = split.classes and "label" in split.columns
     knn = OnlineKNN(split, transform, device, settings.precision) if labels else None
-    monitor = Monitor(inputs, knn=knn, tell=_tell)
+    looks = (len(knn.bank_rows) + len(knn.query_rows)) / len(rows) if knn else 0.0
+    monitor = Monitor(inputs, knn=knn, knn_looks=looks, tell=_tell)
     return [monitor, JsonLines(folder / "metrics.jsonl"), TensorBoard(folder / "tensorboard"), Bar(quiet)]
 
 

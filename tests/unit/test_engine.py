@@ -415,3 +415,31 @@ def test_the_alarm_rings_once_for_collapsed_embeddings_or_features(logged, shrin
     run.observers = [Tell(), Monitor({"x": run.source.x}, tell=told.append)]
     run.train()
     assert len(told) == rings and all("collapse alarm at step 8" in line for line in told)
+
+
+def test_watching_stays_below_its_share_of_the_time(monkeypatch):
+    """Steps so slow that each is logged must not be made slower still by a look at features after each."""
+    from nolabel.engine.monitor import Monitor
+
+    clock, seen = [0.0], []
+
+    class Slow(nn.Linear):
+        def forward(self, x):
+            clock[0] += 1.0 if len(x) == 5 else 11.0  # a look takes a second, a step eleven
+            return super().forward(x)
+
+    run = make(Line, steps=40, log_every=100)
+    run.method.encoder[0].__class__ = Slow
+    monkeypatch.setattr("time.monotonic", lambda: clock[0])
+
+    class Keep(Observer):
+        def on_log(self, run, record):
+            seen.append(("feature_std" in record, "knn" in record))
+
+    looks = Monitor({"x": run.source.x[:5]}, knn=lambda net: 50.0, knn_looks=8.0, share=0.05)
+    run.observers = [looks, Keep()]
+    run.train()
+    features, knn = zip(*seen)
+    assert len(seen) > 30, "every step is logged"
+    assert sum(features) * 1.0 <= 0.05 * clock[0] + 2, "the end has its look in any case"
+    assert knn.index(True) >= 9, "k-NN waits until it may cost eight looks, less the three seconds that are free"
