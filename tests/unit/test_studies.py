@@ -139,6 +139,9 @@ def test_comparison_has_controls_as_rows_once_a_seed():
     assert scores(records[:2], ["knn"], "value")["knn_std"] == pytest.approx(14.142, abs=1e-3)
     assert cells_of(found[1], ["knn"]) == ["simclr", "tiny", "50.0 ± 14.1", "60", "100", "200", "2"]
     assert len(head(["knn"])) == 7
+    for r in records:
+        r["scores"][0]["raw_input"] = None
+    assert table(records, ["knn"])[-1]["method"] == "random init", "no row without numbers"
 
 
 def test_the_listing_is_the_catalogue():

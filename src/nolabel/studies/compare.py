@@ -82,6 +82,7 @@ def compare(
         lines = table(alike, protocols)
         named = list(dict.fromkeys(r["method"] for r in alike))
         title = f"{len(named)} methods on {name}, {minutes:g} {'minute' if minutes == 1 else 'minutes'} each"
+        title += f", {labels if labels.isdecimal() else Path(labels).name} labels" if labels else ""
         command, how = f"nolabel compare {' '.join(named)} --data {name} --seeds {seeds}{given}", made_with(alike)
         write_json(out / f"{stem}.json", lines)
         cells = [head(protocols), *(cells_of(line, protocols) for line in lines)]
@@ -120,9 +121,9 @@ def table(records: Sequence[dict[str, Any]], protocols: Sequence[str]) -> list[d
         found = scores(some, protocols, "random_init")
         rows.append({"method": "random init", "encoder": encoder, **found, **free, "seeds": len(some)})
     some = list({r["seed"]: r for r in records}.values())
-    rows.append(
-        {"method": "raw input", "encoder": None, **scores(some, protocols, "raw_input"), **free, "seeds": len(some)}
-    )
+    found = scores(some, protocols, "raw_input")
+    if any(value is not None for value in found.values()):  # not every protocol can do without an encoder
+        rows.append({"method": "raw input", "encoder": None, **found, **free, "seeds": len(some)})
     return rows
 
 
