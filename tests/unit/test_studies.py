@@ -102,7 +102,7 @@ def test_learning_rows_are_means_and_spreads_over_seeds():
     assert two["std"] is None and two["floor"] is None, "floors are of the toy world"
     text = page(records, "nolabel study learning")
     assert "## Contrastive" in text and "| simclr | toyworld | knn | 50.0 ± 10.0 | 21.0 | 30.0 | +29.0 |" in text
-    assert "2 of 2 rows are 3 points or" in text and "at this budget: none." in text
+    assert "2 of 2 rows are 3 points or more" in text and "at this budget: none." in text
     assert "Collapse alarms in 4 runs: mae on d, seed 0." in text and "a processor" in text and "abc" in text
 
 
@@ -118,9 +118,11 @@ def test_what_is_flat_stands_at_the_head_of_the_table_with_its_own_criterion():
     flat = record("mae", value=22.0)
     flat["scores"].append(score)
     assert "1 of 2 rows" in (text := page([record(), flat], "nolabel study learning"))
-    assert "at this budget: mae (own loss 0.250, untrained 2.000)." in text
+    assert "at this budget:\n\n- mae (own loss 0.250, untrained 2.000)\n" in text
     elsewhere = page([flat, record("mae", data="photos", value=40.0)], "nolabel study learning")
-    assert "1 of 2 rows" in elsewhere and "at this budget: mae on d (" in elsewhere, "data is named where it must be"
+    assert "1 of 2 rows" in elsewhere and "\n- mae on d (" in elsewhere, "data is named where it must be"
+    control = page([record("arrow_of_time", data="toyworld:reversible", value=20.0)], "nolabel study learning")
+    assert "\n- arrow_of_time: the control, where nothing can be learned\n" in control
 
 
 def test_what_a_method_is_judged_by():

@@ -120,6 +120,9 @@ LABELS = "200"
 
 SHORT_MINUTES = 0.4
 
+CONTROL = ": the control, where nothing can be learned"
+"""of data made so that a method must fail on it"""
+
 
 def learning(
     methods: Annotated[tuple[str, ...], tyro.conf.Positional] = (),
@@ -223,8 +226,12 @@ def rows(records: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
 
 
 def firsts(records: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
-    """The rows of the protocol that stands first, which a method is judged by; family by family."""
-    first = {(r["data"], r["method"]): r["scores"][0]["protocol"] for r in records}
+    """The rows of the protocol that a method is judged by, or of the first that was asked for; family by family."""
+    first = {}
+    for r in records:
+        asked = [score["protocol"] for score in r["scores"]]
+        usual = judged_by(r["method"])[0] if r["method"] in methods.names() else ""
+        first[r["data"], r["method"]] = usual if usual in asked else asked[0]
     found = sorted(rows(records), key=lambda r: (family(r["method"]), r["method"], r["data"]))
     return [r for r in found if r["protocol"] == first[r["data"], r["method"]]]
 
@@ -240,7 +247,7 @@ def page(records: Sequence[dict[str, Any]], command: str) -> str:
         if r["protocol"].startswith("own ")
     }
     keys = [(r["method"], r["data"]) for r in judged if r["mean"] < r["random_init"] + FLOOR_OF_OTHERS]
-    flat = [named[key] + own.get(key, "") for key in keys]
+    flat = [named[key] + own.get(key, "") + CONTROL * ("reversible" in key[1]) for key in keys]
     lines = [
         "# Does it learn?",
         "",
@@ -253,8 +260,9 @@ def page(records: Sequence[dict[str, Any]], command: str) -> str:
         f"yet. `minutes` is what --minutes was for the row. Semi-supervised methods see {LABELS} labels; `supervised` sees",
         "them alone.",
         "",
-        f"By the first protocol of each, {len(judged) - len(flat)} of {len(judged)} rows are {FLOOR_OF_OTHERS:g} points or",
-        f"more above random init. These are not, at this budget: {', '.join(flat) or 'none'}.",
+        f"By the first protocol of each, {len(judged) - len(flat)} of {len(judged)} rows are {FLOOR_OF_OTHERS:g} points or more",
+        "above random init. These are not, at this budget:" + ("" if flat else " none."),
+        *(["", *(f"- {name}" for name in flat)] if flat else []),
         "",
         "![what each method reached, from random init](learning.svg)",
     ]
