@@ -480,6 +480,10 @@ def test_arrays_of_a_program_become_a_file_that_opens_alike(tmp_path):
     assert np.array_equal(opened(at_rest(images)).splits["train"].take(torch.arange(6))["image"].numpy(), images)
     words = opened(at_rest({"text": ["one two", "three"]}), columns=("text",)).splits["train"]
     assert len(words) == 2
+    grown = torch.from_numpy(images).float().requires_grad_()
+    assert at_rest(grown) == at_rest(images.astype("f4"))
+    with pytest.raises(UserError, match="the data are no array"):
+        at_rest([[1], [1, 2]])
     for wrong in ([{}], [], {"image": [None]}):
         with pytest.raises(UserError, match="no array of numbers or texts"):
             at_rest(wrong)

@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from torch import Tensor
 
 from nolabel.core import UserError
 from nolabel.data import cache, points
@@ -48,7 +49,7 @@ def at_rest(data: Any) -> Path:
     Names are those of `listings`: `{"image": x, "label": y, "test_image": ..., "test_label": ...}`. The file's name is made
     from what is in it, so the same arrays are written once.
     """
-    named = {k: np.asarray(v) for k, v in data.items()} if isinstance(data, Mapping) else {"": np.asarray(data)}
+    named = {k: _array(v) for k, v in data.items()} if isinstance(data, Mapping) else {"": _array(data)}
     digest = hashlib.sha256()
     for name, array in sorted(named.items()):
         if array.dtype.hasobject or array.size == 0:
@@ -66,6 +67,14 @@ def at_rest(data: Any) -> Path:
                 f"cannot write {path}: {error.strerror or error}; free space or set NOLABEL_CACHE"
             ) from None
     return path
+
+
+def _array(value: Any) -> NDArray:
+    """An array of what a program holds. Raises UserError where it has no shape of its own."""
+    try:
+        return np.asarray(value.detach().cpu() if isinstance(value, Tensor) else value)
+    except (TypeError, ValueError) as error:  # rows of several lengths, types that numpy does not have
+        raise UserError(f"the data are no array: {' '.join(str(error).split())[:120]}") from None
 
 
 def listings(files: Sequence[Path], columns: Sequence[str]) -> dict[str, Listing]:

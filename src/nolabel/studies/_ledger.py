@@ -29,9 +29,8 @@ class Ledger:
 
     def __init__(self, path: Path, publish: Callable[[list[Record]], None]) -> None:
         self.path, self.publish = path, publish
-        self.mutex = (
-            threading.RLock()
-        )  # among the threads of one process, which the locks of the system do not tell apart
+        # among the threads of one process, which the locks of the system do not tell apart
+        self.mutex = threading.RLock()
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             self.lock = open(path.with_name(f".{path.stem}.lock"), "ab")  # noqa: SIM115 - as long as the ledger
