@@ -217,7 +217,7 @@ def resolve(
     first = _made(kind, draft, changes, wanted or 64)
     reads = columns(first)
     asked = {f.name: getattr(options, f.name) for f in dataclasses.fields(Form) if hasattr(options, f.name)}
-    form = Form(**asked).default(size=wanted, **draft.form).default(**_suited(first.views))
+    form = Form(**asked).default(**draft.form).default(size=wanted).default(**_suited(first.views))
     source = f"toyworld:{draft.toyworld}" if options.data == "toyworld" and draft.toyworld else options.data
     data = open_data(source, reads, cache=options.cache, progress=progress, **form.given())
     size = options.size or _size(data.info, wanted)

@@ -98,7 +98,7 @@ def test_learning_rows_are_means_and_spreads_over_seeds():
     one, two = rows(records)
     keys = ["method", "data", "protocol", "seeds", "mean", "std", "random_init", "raw_input", "floor"]
     assert list(one) == keys and list(two) == keys
-    assert one == dict(zip(keys, ("simclr", "toyworld", "knn", 3, 50.0, 10.0, 21.0, 30.0, floor_of("simclr"))))
+    assert one == dict(zip(keys, ("simclr", "toyworld", "knn", 3, 50.0, 10.0, 21.0, 30.0, floor_of("simclr", "knn"))))
     assert two["std"] is None and two["floor"] is None, "floors are of the toy world"
     text = page(records, "nolabel study learning")
     assert "## Contrastive" in text and "| simclr | toyworld | knn | 50.0 ± 10.0 | 21.0 | 30.0 | +29.0 |" in text

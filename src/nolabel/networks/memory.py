@@ -89,21 +89,38 @@ class Queue(nn.Module):
         return self.rows[nearest_rows(F.normalize(z_BD.float(), dim=1), self.rows)].to(z_BD.dtype)
 
 
-class MemoryBank(nn.Module):
+class Partition(nn.Module):
+    """The constant of noise-contrastive estimation (Wu, Xiong, Yu, Lin, CVPR 2018, section 3.2)."""
+
+    mean_exp: Tensor
+    """Z / size, 0 until it is estimated"""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("mean_exp", torch.zeros(()))
+
+    @torch.no_grad()
+    def partition(self, x_BD: Tensor, noise_KD: Tensor, temperature: float) -> Tensor:
+        """Z / size, the mean of exp(b . v / tau): that of the first batch of all ranks, ever after."""
+        scores_BK = F.normalize(x_BD.float(), dim=1) @ noise_KD.float().T / temperature
+        now = mean_over_ranks(scores_BK.exp().mean())
+        self.mean_exp.copy_(torch.where(self.mean_exp > 0, self.mean_exp, now))
+        return self.mean_exp
+
+
+class MemoryBank(Partition):
     """One unit row for each of `size` samples, a running average: b_i <- n(momentum b_i + (1 - momentum) v_i).
 
-    Instance discrimination (Wu, Xiong, Yu, Lin, CVPR 2018, section 3.1); `momentum` 0.5 as in their code.
+    Instance discrimination (Wu, Xiong, Yu, Lin, CVPR 2018, section 3.1); `momentum` 0.5 as in their code. With it the
+    constant of those that are compared with it.
     """
 
     rows: Tensor
-    mean_exp: Tensor
-    """Z / size of section 3.2, 0 until it is estimated"""
 
     def __init__(self, size: int, dim: int, momentum: float = 0.5, dtype: torch.dtype = torch.float32) -> None:
         super().__init__()
         self.momentum = momentum
         self.register_buffer("rows", _unit_rows(size, dim, dtype))
-        self.register_buffer("mean_exp", torch.zeros(()))
 
     def forward(self, index: Tensor) -> Tensor:
         """A copy of the rows of these samples: index (...) -> (..., D) in fp32."""
@@ -137,14 +154,6 @@ class MemoryBank(nn.Module):
             return self.rows, index_B
         places = torch.full((len(self.rows),), -1, device=drawn.device)
         return self.rows[drawn], places.index_copy_(0, drawn, torch.arange(len(drawn), device=drawn.device))[index_B]
-
-    @torch.no_grad()
-    def partition(self, x_BD: Tensor, noise_KD: Tensor, temperature: float) -> Tensor:
-        """Z / size, the mean of exp(b . v / tau): that of the first batch of all ranks, ever after (section 3.2)."""
-        scores_BK = F.normalize(x_BD.float(), dim=1) @ noise_KD.float().T / temperature
-        now = mean_over_ranks(scores_BK.exp().mean())
-        self.mean_exp.copy_(torch.where(self.mean_exp > 0, self.mean_exp, now))
-        return self.mean_exp
 
     @torch.no_grad()
     def nearest(self, z_BD: Tensor) -> Tensor:
