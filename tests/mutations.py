@@ -63,6 +63,10 @@ MISTAKES = {
         "the rows of this rank are looked for at those of rank 0", "losses/contrastive.py",
         "device=x.device) + rank() * len(x)", "device=x.device)", "tests/distributed/test_losses_ranks.py",
     ),
+    "constant-of-other-comparison": Mistake(
+        "clips are compared with clips by the constant of clips with sounds", "methods/audio/avid.py",
+        "near, self.alike[k])[0]", "near, self.banks[k])[0]", "tests/unit/test_methods_audio.py -k avid",
+    ),
     "wrong-sign": Mistake(
         "SimCLR repels its positives", "losses/contrastive.py",
         "return total - mean_own, (own_B", "return total + mean_own, (own_B", "tests/unit/test_losses_contrastive.py",

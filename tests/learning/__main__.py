@@ -1,5 +1,5 @@
 """What the short forms reach: `python -m tests.learning [METHOD...]` trains each for 24 seconds on one core and prints the
-steps and half of the margin, for FLOORS of the study; of those with a criterion of their own also that.
+steps and half of the margin, for FLOORS of the study, and what it reaches by its other criteria.
 """
 
 import json
@@ -10,16 +10,16 @@ from pathlib import Path
 import torch
 
 from nolabel import methods
-from nolabel.studies.learning import criterion_of, own_of, reached, short
+from nolabel.studies.learning import judged_by, own_of, reached, short
 
 torch.set_num_threads(1)
 for name in sys.argv[1:] or methods.names():
     with tempfile.TemporaryDirectory() as folder:
         trained = short(name, Path(folder) / "run", minutes=0.4)
         last = json.loads((trained.folder / "metrics.jsonl").read_text().splitlines()[-1])
-        value, untrained = reached(trained, criterion_of(name, own=False))
+        first, *others = [*judged_by(name), *([f"own {own_of(name)}"] if own_of(name) else [])]
+        value, untrained = reached(trained, first)
         said = f'    "{name}": Floor({last["step"]}, {(value - untrained) / 2:.1f}),  # {value:.1f} of {untrained:.1f}'
-        if own_of(name):
-            value, untrained = reached(trained, by := criterion_of(name, own=True))
-            said += f"; {by} {value:.3f} of {untrained:.3f}"
+        for by in others:
+            said += "; {} {:.3f} of {:.3f}".format(by, *reached(trained, by))
     print(said, flush=True)

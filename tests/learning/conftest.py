@@ -1,6 +1,6 @@
-"""Methods: all where they fit into --learning-minutes; else those that changed and, in turn, some others."""
+"""Methods with a floor: all where they fit into --learning-minutes; else those that changed and, in turn, some others."""
 
-from nolabel import methods
+from nolabel.studies._floors import FLOORS
 from tests.sampling import sample
 
 SECONDS = 45
@@ -10,5 +10,5 @@ SECONDS = 45
 def pytest_generate_tests(metafunc):
     if "name" in metafunc.fixturenames:
         count = int(60 * metafunc.config.getoption("--learning-minutes") // SECONDS)
-        chosen = methods.names() if metafunc.config.getoption("--all-methods") else sample(count)
+        chosen = list(FLOORS) if metafunc.config.getoption("--all-methods") else sample(count, among=FLOORS)
         metafunc.parametrize("name", chosen)

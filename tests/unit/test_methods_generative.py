@@ -3,6 +3,7 @@
 import math
 from itertools import pairwise
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -154,6 +155,11 @@ def test_bigan_swaps_labels():
     fake = method.critic(method.painter(z), z)
     torch.testing.assert_close(losses[0], -(real.sigmoid().log().mean() + (1 - fake.sigmoid()).log().mean()))
     torch.testing.assert_close(losses[1], -((1 - real.sigmoid()).log().mean() + fake.sigmoid().log().mean()))
+    seed_all(3)
+    found = method(views, Clock(0, 6, 4, 0, "pair"))[1]["code_correlation"]
+    again = method.encoder(method.painter(z)).detach().numpy()
+    want = np.mean([np.corrcoef(again[:, k], z[:, k])[0, 1] for k in range(method.code)])
+    assert found.item() == pytest.approx(want, abs=1e-5)
 
 
 # ---- inpainting and colours

@@ -324,7 +324,7 @@ def test_ijepa_by_hand(monkeypatch):
 
     real = module.multiblock
     monkeypatch.setattr(module, "multiblock", lambda *a, **k: seen.setdefault("blocks", real(*a, **k)))
-    loss, _ = loss_of(method, views)
+    loss, logs = loss_of(method, views)
     context, targets = seen["blocks"]
     x, net = views["x"], method.encoder
     goal = net.encode(net.embed(x))[:, 1:].double()
@@ -337,6 +337,9 @@ def test_ijepa_by_hand(monkeypatch):
             error = (guess - goal[b, targets[b, n]]).abs()
             terms.append(torch.where(error < 1, error**2 / 2, error - 0.5).mean().item())
     assert loss.item() == pytest.approx(sum(terms) / len(terms), rel=1e-4)
+    away = torch.stack([(goal[b, i] - goal[:, i].mean(0)).abs() for b in range(4) for i in targets[b].flatten()])
+    mean = torch.where(away < 1, away**2 / 2, away - 0.5).mean().item()
+    assert logs["skill"].item() == pytest.approx(1 - loss.item() / mean, abs=1e-4)
 
 
 def test_ijepa_sizes_are_those_of_the_paper():
@@ -384,6 +387,20 @@ def test_data2vec_targets_by_hand(normalise):
     torch.testing.assert_close(target.mean(-1), torch.zeros(4, 64), rtol=0, atol=1e-5)
     torch.testing.assert_close(target.var(-1, correction=0), torch.ones(4, 64), rtol=1e-3, atol=1e-3)
     assert not target.requires_grad
+
+
+def test_data2vec_has_skill_beyond_the_mean_target_of_a_place(monkeypatch):
+    import nolabel.methods.masked.data2vec as module
+
+    method, seen, real = build("data2vec"), {}, module.mask_indices
+    monkeypatch.setattr(module, "mask_indices", lambda *a: seen.setdefault("indices", real(*a)))
+    x = views_of(method)["x"]
+    loss, logs = loss_of(method, {"x": x})
+    target, terms = method.target(x).double(), []
+    for b, hidden in enumerate(seen["indices"][1].tolist()):
+        away = (target[b, hidden] - target[:, hidden].mean(0)).abs()
+        terms.append(torch.where(away <= 2, away**2 / 4, away - 1).mean().item())
+    assert logs["skill"].item() == pytest.approx(1 - loss.item() / (sum(terms) / len(terms)), abs=1e-4)
 
 
 def test_data2vec_hides_single_tokens_where_blocks_make_no_sense():

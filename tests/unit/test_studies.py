@@ -14,10 +14,11 @@ from nolabel.core import Clock, UserError
 from nolabel.core.random import generator
 from nolabel.studies import load, names, title
 from nolabel.studies._fill import known, made_with
+from nolabel.studies._floors import FLOORS, Floor
 from nolabel.studies._ledger import Ledger
 from nolabel.studies._trial import Failed, Trial
 from nolabel.studies.compare import cells_of, head, scores, table
-from nolabel.studies.learning import OWN, floor_of, judged_by, own_of, page, rows
+from nolabel.studies.learning import OWN, floor_of, holds, judged_by, own_of, page, rows
 from tests.support import Noise, build
 from tests.unit.data_files import write_folder
 
@@ -39,7 +40,7 @@ def trial(method="simclr", seed=0, minutes=1.0, protocols=("knn",), own=None):
 
 @pytest.mark.parametrize("name", OWN)
 def test_own_criteria_are_what_the_method_logs(name):
-    method = build(name)
+    method = build(name).eval()
     noise = Noise.of(method)
     loss, logs = method(method.views(noise.at(0, 0), generator(1)), Clock(1, 10, noise.epoch_steps))
     assert OWN[name] in {**logs, "loss": loss}
@@ -111,6 +112,24 @@ def test_a_training_that_shared_its_core_is_named():
     assert not any("left of it" in line for line in made_with([alone, old]))
     *_, line = made_with([alone, record(seed=2, cpu_share=0.52)])
     assert line.endswith("left of it: simclr, seed 2 (52%)")
+
+
+def test_what_a_floor_demands():
+    margin, loss, share = Floor(10, 3.0), Floor(10, 0.5, "own loss"), Floor(10, 0.5, "own cycle_accuracy")
+    assert holds(margin, 23.0, 20.0) and not holds(margin, 22.9, 20.0)
+    assert holds(loss, 0.5, 2.0) and not holds(loss, 0.51, 2.0), "of a loss less is better"
+    assert holds(share, 0.5, 0.1) and not holds(share, 0.49, 0.1)
+    for name, floor in FLOORS.items():
+        found = [by for by in (*judged_by(name), f"own {own_of(name)}") if floor_of(name, by) is not None]
+        assert found == [floor.by or judged_by(name)[0]], "a criterion that the method has"
+
+
+def test_a_training_that_lost_what_it_had_learned_is_named():
+    steady, lost, old = record(looks=[20.0, 36.0, 35.0]), record(seed=1, looks=[18.0, 36.0, 18.0]), record(seed=2)
+    assert "k-NN of these" not in page([steady, old], "nolabel study learning")
+    assert "more than 3 points: simclr on d, seed 1 (36.0 to 18.0)." in page(
+        [steady, lost, old], "nolabel study learning"
+    )
 
 
 def test_what_is_flat_stands_at_the_head_of_the_table_with_its_own_criterion():

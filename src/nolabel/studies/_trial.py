@@ -125,6 +125,7 @@ def measure(trial: Trial, folder: Path) -> dict[str, Any]:
         "samples_per_s": median(line["samples_per_s"] for line in lines),
         "memory": lines[-1]["memory"],
         "alarms": [line["step"] for line in lines if "alarm" in line],
+        "looks": [line["knn"] for line in lines if "knn" in line],
         **{k: about[k] for k in ("started", "versions", "git", "machine")},
     }
 

@@ -24,6 +24,9 @@ if TYPE_CHECKING:
 MARGIN = 3.0
 """points above random init below which the table calls a row flat"""
 
+FALL = 3.0
+"""points of the k-NN beside a training from its best look to its last that are worth a line"""
+
 PROTOCOLS: dict[str, tuple[str, ...]] = {
     "audio_mae": ("linear",),
     "avid": ("linear", "knn"),
@@ -61,6 +64,7 @@ OWN = {
     "audio_mae": "loss",
     "autoencoder": "pixel_error",
     "beit": "loss",
+    "bigan": "code_correlation",
     "clip": "pair_accuracy",
     "colorization": "color_accuracy",
     "cpc_text": "loss",
@@ -199,14 +203,8 @@ def rows(records: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
 
 def floor_of(method: str, criterion: str) -> float | None:
     """What the short form must show by a protocol, or by "own loss" and the like; None if it is not judged by that."""
-    if (floor := FLOORS.get(method)) is None:
-        return None
-    return floor.least if criterion == criterion_of(method, floor.own) else None
-
-
-def criterion_of(method: str, own: bool) -> str:
-    """The first protocol, or "own loss" and the like."""
-    return f"own {own_of(method)}" if own else judged_by(method)[0]
+    floor = FLOORS.get(method)
+    return floor.least if floor and criterion == (floor.by or judged_by(method)[0]) else None
 
 
 def firsts(records: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -267,7 +265,17 @@ def page(records: Sequence[dict[str, Any]], command: str) -> str:
             cells += [number(r["random_init"], r), number(r["raw_input"], r), number(margin, r, "+")]
             lines.append(f"| {' | '.join([*cells, number(r['floor'], r), str(r['seeds']), f'{minutes[key]:g}'])} |")
     rang = [f"{r['method']} on {r['data']}, seed {r['seed']}" for r in records if r["alarms"]]
+    fell = [
+        f"{r['method']} on {r['data']}, seed {r['seed']} ({max(looks):.1f} to {looks[-1]:.1f})"
+        for r in records
+        if (looks := r.get("looks")) and looks[-1] < max(looks) - FALL
+    ]
     lines += ["", f"Collapse alarms in {len(records)} runs: {'; '.join(rang) or 'none'}.", ""]
+    lines += (
+        [f"On the way the k-NN of these was better by more than {FALL:g} points: {'; '.join(fell)}.", ""]
+        if fell
+        else []
+    )
     return "\n".join([*lines, f"`{command}`", "", *(f"- {line}" for line in made_with(records)), ""])
 
 
@@ -321,8 +329,8 @@ def reached(trained: "Trained", criterion: str) -> tuple[float, float]:
     return row["value"], row["random_init"]
 
 
-def holds(floor: Floor, criterion: str, value: float, untrained: float) -> bool:
+def holds(floor: Floor, value: float, untrained: float) -> bool:
     """Whether that is what a floor demands."""
-    if not floor.own:
+    if not floor.by.startswith("own "):
         return value >= untrained + floor.least
-    return value <= floor.least if criterion.removeprefix("own ") in LESS_IS_BETTER else value >= floor.least
+    return value <= floor.least if floor.by.removeprefix("own ") in LESS_IS_BETTER else value >= floor.least

@@ -10,6 +10,7 @@ N(0, 0.02).
 """
 
 import torch
+import torch.nn.functional as F
 
 from nolabel.core import Method, Optim
 from nolabel.losses.generative import critic_loss, right_side
@@ -48,7 +49,12 @@ class BiGAN(Method):
         real_B, fake_B = self.critic(x, code_BK), self.critic(painted, z_BK)
         if t.turn == "critic":
             return critic_loss(real_B, fake_B), {"critic_accuracy": right_side(real_B, fake_B)}
-        return critic_loss(fake_B, real_B), {"code_deviation": code_BK.detach().std(0, correction=0).mean()}
+        logs = {"code_deviation": code_BK.detach().std(0, correction=0).mean()}
+        if not self.training:  # a pass that training does not need: 1 where E is the inverse of G
+            again_BK = self.encoder(painted).float()
+            each_K = F.cosine_similarity(again_BK - again_BK.mean(0), z_BK - z_BK.mean(0), dim=0)
+            logs["code_correlation"] = each_K.mean()
+        return critic_loss(fake_B, real_B), logs
 
     def show(self, views, t):
         code_BK = self.encoder(views["x"]).float()

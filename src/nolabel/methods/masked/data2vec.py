@@ -10,7 +10,8 @@ Language", ICML 2022, arXiv:2202.03555.
 Runs on whatever the encoder turns into tokens. Shapes: B samples, L tokens, M hidden, D features. A zero prediction
 costs about 0.25 for beta 2 and 0.42 for beta 1. Differs: all samples hide equally many tokens; the authors' code for
 images takes whole blocks as a_l. LayerScale and stochastic depth are options of the encoder, whose feature here is the
-mean over tokens. The log `skill` is the share of the loss that is gone of one who predicts the mean target everywhere.
+mean over tokens. The log `skill` is the share that is gone of the loss of one who predicts at each place the mean target of
+the batch.
 """
 
 from typing import Literal
@@ -64,9 +65,10 @@ class Data2Vec(Method):
             mask = torch.zeros(len(x), length, dtype=torch.bool, device=x.device).scatter(1, hide_BM, True)
         h_BLD = self.encoder.encode(self.mask(self.encoder, x, mask))[:, 1:]
         guess_BMD = self.head(take(h_BLD, hide_BM)).float()
-        goal_BMD = take(self.target(x), hide_BM)
-        loss, mean_D = F.smooth_l1_loss(guess_BMD, goal_BMD, beta=self.beta), goal_BMD.mean((0, 1))
-        skill = 1 - loss.detach() / F.smooth_l1_loss(mean_D.expand_as(goal_BMD), goal_BMD, beta=self.beta)
+        seen_BLD = self.target(x)
+        goal_BMD, mean_BMD = take(seen_BLD, hide_BM), take(seen_BLD.mean(0).expand_as(seen_BLD), hide_BM)
+        loss = F.smooth_l1_loss(guess_BMD, goal_BMD, beta=self.beta)
+        skill = 1 - loss.detach() / F.smooth_l1_loss(mean_BMD, goal_BMD, beta=self.beta)
         logs = {"target_std": goal_BMD.std((0, 1)).mean(), "guess_std": guess_BMD.detach().std((0, 1)).mean()}
         return loss, {"skill": skill, **logs}
 

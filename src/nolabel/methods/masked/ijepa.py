@@ -8,8 +8,8 @@ Joint-Embedding Predictive Architecture", CVPR 2023, arXiv:2301.08243.
 
 Shapes: B images, L tokens, K in the context, N target blocks of T tokens, D features. Differs: the loss is that of the
 authors' code (the text has L2); block sizes and shapes are drawn apart from each other and places up to the last row; all
-contexts are cut by chance to one fixed length. The log `skill` is the share of the loss that is gone of one who predicts
-the mean target everywhere. What is kept is the target encoder; its mean over patches is the feature.
+contexts are cut by chance to one fixed length. The log `skill` is the share that is gone of the loss of one who predicts at
+each place the mean target of the batch. What is kept is the target encoder; its mean over patches is the feature.
 """
 
 import math
@@ -65,8 +65,9 @@ class IJEPA(Method):
             seen_BLD = self.target.net.encode(self.target.net.embed(x))[:, 1:].float()
             seen_BLD = F.layer_norm(seen_BLD, seen_BLD.shape[-1:])
         goal_BNTD = take(seen_BLD, target_BNT.flatten(1)).view_as(guess_BNTD)
-        loss, mean_D = F.smooth_l1_loss(guess_BNTD, goal_BNTD), goal_BNTD.mean((0, 1, 2))
-        skill = 1 - loss.detach() / F.smooth_l1_loss(mean_D.expand_as(goal_BNTD), goal_BNTD)
+        mean_BNTD = take(seen_BLD.mean(0).expand_as(seen_BLD), target_BNT.flatten(1)).view_as(guess_BNTD)
+        loss = F.smooth_l1_loss(guess_BNTD, goal_BNTD)
+        skill = 1 - loss.detach() / F.smooth_l1_loss(mean_BNTD, goal_BNTD)
         return loss, {"skill": skill, "target_std": seen_BLD.mean(1).std(0).mean()}
 
     def sizes(self, t):
