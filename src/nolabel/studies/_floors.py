@@ -80,7 +80,7 @@ FLOORS: dict[str, Floor] = {
     "pseudo_label": Floor(155, 10.0),
     "random_walk": Floor(70, 6.1),
     "relative_position": Floor(80, 3.5),
-    "rho_clips": Floor(50, 2.1),
+    "rho_clips": Floor(260, 4.0),
     "rotation": Floor(100, 7.5),
     "s4l": Floor(120, 20.4),
     "seer": Floor(140, 5.2),
@@ -108,7 +108,7 @@ FLOORS: dict[str, Floor] = {
 }
 """margins are about half of what the short form does reach, bounds about halfway from what guesses without looking at the sample
 reach (an error of 1 where targets are standardised, Deep InfoMax -ln(1 + 127 x 64)) or, where that is not known, an untrained
-net; `python -m tests.learning` measures. Methods in stages and slow starters (iBOT, EsViT) have a minute or two"""
+net; `python -m tests.learning` measures. Methods in stages and slow starters (iBOT, EsViT, rho-MoCo) have a minute or two"""
 
 NONE_YET = {"bigan": "of noise its encoder finds nothing again after minutes: such games take hours"}
 """methods without a floor, and why"""
