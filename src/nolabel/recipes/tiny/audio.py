@@ -2,7 +2,7 @@
 
 from nolabel.core import Optim
 from nolabel.recipes import Recipe
-from nolabel.recipes.tiny import ADAMW, MUON
+from nolabel.recipes.tiny import MUON
 from nolabel.views.audio import LogMel, Wave
 from nolabel.views.sounding import SoundingClip
 
@@ -29,7 +29,8 @@ def avid(size: int) -> Recipe:
     """Four frames of a second of video; as much sound, up to 0.3 s early or late: time alone tells no clip.
 
     Of the toy world 1,500 clips, for the rows of a bank are as old as an epoch is long, in which materials can be seen: with
-    the usual faint textures not even labels teach a tiny net to see them.
+    the usual faint textures not even labels teach a tiny net to see them. With AdamW one seed of three leaves the plateau at
+    the start in two minutes.
     """
     views = SoundingClip(
         size=size,
@@ -40,7 +41,7 @@ def avid(size: int) -> Recipe:
         sound=LogMel(rate=8000, seconds=0.96, mels=32, low=60, high=4000, gain=(-6.0, 6.0), mean=-16.0, std=3.1),
         shift=0.3,
     )
-    fields = {"negatives": 256, "hidden": 256, "out": 64, "norm": True, "refresh": 2, "views": views, "optim": ADAMW}
+    fields = {"negatives": 256, "hidden": 256, "out": 64, "norm": True, "refresh": 2, "views": views, "optim": MUON}
     nets = {"video": "tiny_video", "audio": "tiny_mel"}
     return Recipe(nets, batch=64, minutes=5, fields=fields, toyworld="1500:textured", form={"frames": 24})
 
