@@ -7,7 +7,8 @@ class Floor(NamedTuple):
     """The short form of a method, and what it must show."""
 
     steps: int
-    """in each of its stages: those of 24 seconds on one core, so that a slower machine takes longer and reaches the same"""
+    """in each of its stages: those of some 24 seconds on one core, of a minute or two for methods in stages and slow starters. In
+    steps, so that a slower machine takes longer and reaches the same"""
     least: float
     """points above random init; of an own criterion what it must be beyond"""
     by: str = ""
@@ -108,7 +109,8 @@ FLOORS: dict[str, Floor] = {
 }
 """margins are about half of what the short form does reach, bounds about halfway from what guesses without looking at the sample
 reach (an error of 1 where targets are standardised, Deep InfoMax -ln(1 + 127 x 64)) or, where that is not known, an untrained
-net; `python -m tests.learning` measures. Methods in stages and slow starters (iBOT, EsViT, rho-MoCo) have a minute or two"""
+net; `python -m tests.learning` measures. Those of longer
+forms are about half of the least margin over the seeds of the learning table"""
 
 NONE_YET = {"bigan": "of noise its encoder finds nothing again after minutes: such games take hours"}
 """methods without a floor, and why"""
