@@ -237,7 +237,7 @@ def page(records: Sequence[dict[str, Any]], command: str) -> str:
         "deviation over seeds. k-NN, linear, low-shot (three labels a class) and fine-tune are accuracies in percent;",
         "fine-tuned from random init is the same net from scratch. `own` criteria are those of the method itself on held-out",
         "samples: of a loss less is better.",
-        "`floor` is what the method's test demands after its short form, half a minute or so: points above random init, or what an `own`",
+        "`floor` is what the method's test demands after its short form: points above random init, or what an `own`",
         f"criterion must be beyond. `minutes` is what --minutes was for the row. Semi-supervised methods see {LABELS} labels;",
         "`supervised` sees them alone.",
         "",
