@@ -63,9 +63,9 @@ MISTAKES = {
         "the rows of this rank are looked for at those of rank 0", "losses/contrastive.py",
         "device=x.device) + rank() * len(x)", "device=x.device)", "tests/distributed/test_losses_ranks.py",
     ),
-    "constant-of-other-comparison": Mistake(
-        "clips are compared with clips by the constant of clips with sounds", "methods/audio/avid.py",
-        "near, self.alike[k])[0]", "near, self.banks[k])[0]", "tests/unit/test_methods_audio.py -k avid",
+    "constant-of-other-rows": Mistake(
+        "the constant of noise-contrastive estimation is that of rows in twice the dimensions", "networks/memory.py",
+        "count * (dim / 2 + count - 1)", "count * (dim + count - 1)", "tests/unit/test_memory.py",
     ),
     "wrong-sign": Mistake(
         "SimCLR repels its positives", "losses/contrastive.py",
@@ -180,8 +180,8 @@ MISTAKES = {
     ),
     "biases-decay": Mistake(
         "weight decay pulls at biases and norms", "optim/optim.py",
-        '{"params": plain, "weight_decay": 0.0, "decays": False}',
-        '{"params": plain, "weight_decay": settings.weight_decay, "decays": True}', "tests/unit/test_optim.py",
+        'settings.weight_decay if decays else 0.0, "decays": decays', 'settings.weight_decay, "decays": True',
+        "tests/unit/test_optim.py",
     ),
     "clip-by-value-of-one": Mistake(
         "gradients are not clipped", "engine/run.py",

@@ -356,7 +356,10 @@ class Trained:
     def _untrained(self, modality: str) -> nn.Module:
         """What the run keeps for a modality, at its random initialisation."""
         if "name" in read_card(encoder_file(self.folder, modality)):
-            return self.plan.fresh(modality)
+            fresh = self.plan.fresh(modality)
+            if (pool := getattr(self.encoders[modality], "pool", None)) is not None:  # a method may have chosen it
+                fresh.pool = pool
+            return fresh
         return kept_by_modality(plans.build_method(self.plan, self.built.data.info), self.plan.inputs)[modality]
 
     def report(self) -> Path:
@@ -424,7 +427,7 @@ def row_key(row: dict[str, Any]) -> tuple[Any, ...]:
 
 
 class Access:
-    """What the hooks of a method may ask of the data: `info`, `labels`, and features of every training sample."""
+    """What the hooks of a method may ask of the data: `info`, `labels`, features of every training sample, some samples."""
 
     def __init__(self, built: Built, device: torch.device) -> None:
         self.info, self.built, self.device = built.data.info, built, device
@@ -435,6 +438,13 @@ class Access:
         split = self.built.data.splits["train"]
         found = given(split) if self.built.method.labelled > 0 else None
         return (torch.full((len(split),), -1) if found is None else found).to(self.device)
+
+    def some(self, count: int) -> Iterator[Batch]:
+        """`count` training samples as they are stored, or all, evenly spread; in parts of 32, on the device."""
+        split = self.built.data.splits["train"]
+        rows = torch.linspace(0, len(split) - 1, min(count, len(split))).long()
+        reads = tuple(self.built.method.views.reads)
+        return (to_device(split.take(part, reads), self.device) for part in rows.split(32))
 
     def encode(self, net: nn.Module, modality: str | None = None) -> Tensor:
         """Features (N, D) of all training samples in plain views, in evaluation mode, on the device.

@@ -46,7 +46,8 @@ class Options:
     """tiny, tiny_tokens, any timm name (resnet18, vit_small_patch16_224, ...) or one of ours for other kinds of data;
     where a method takes several: video=NAME,audio=NAME"""
     size: int | None = None
-    """side of images and frames that the encoder sees, in pixels; by default that of small ones, 64 on a CPU, 224 on a GPU"""
+    """side of images and frames that the encoder sees, in pixels; by default that of small ones, else the paper's in its recipe
+    (imagenet), 64 on a CPU and 224 on a GPU in others; patches and small crops go with it"""
     frames: int | None = None
     """frames of a stored clip of video; by default 16, or what the recipe says"""
     fps: float | None = None
@@ -213,7 +214,9 @@ def resolve(
     wanted = options.size or (224 if gpu or not tiny else None)
     large = not tiny if nets else gpu
     # the recipe says which columns are read; its numbers may follow from the size that the data then have
-    _, draft = _recipe(method, options, wanted or 64, large)
+    setting, draft = _recipe(method, options, wanted or 64, large)
+    if setting == "imagenet" and options.size is None:  # the paper's own
+        wanted = _side(draft.fields.get("views", kind.views)) or wanted
     first = _made(kind, draft, changes, wanted or 64)
     reads = columns(first)
     asked = {f.name: getattr(options, f.name) for f in dataclasses.fields(Form) if hasattr(options, f.name)}
@@ -262,7 +265,7 @@ def resolve(
             for p, name in chosen.items()
         },
         inputs=inputs,
-        form=replace(data.form, size=getattr(made.views, "test_size", None) or getattr(made.views, "size", size)),
+        form=replace(data.form, size=_side(made.views) or size),
         recipe=setting,
         settings=settings,
         device=options.device,
@@ -417,10 +420,14 @@ def _arguments(
 
 
 def _suited(views: Any) -> dict[str, Any]:
-    """What views ask of the stored form: long enough clips, up to 64 frames; the rate of sound, and its length if great."""
+    """What views ask of the stored form: long enough clips, up to 64 frames; clouds from which crops can be cut; the rate of
+    sound, and its length if great.
+    """
     asked: dict[str, Any] = {}
-    if "video" in views.reads and hasattr(views, "frames"):
-        asked["frames"] = max(FRAMES, min(64, views.frames * getattr(views, "stride", 1)))
+    if "video" in views.reads and hasattr(views, "stored"):
+        asked["frames"] = max(FRAMES, min(64, views.stored))
+    if "points" in views.reads and hasattr(views, "stored") and views.stored > 512:  # which every store has
+        asked["points"] = views.stored
     if "audio" in views.reads and hasattr(views, "rate"):
         asked["sample_rate"] = int(views.rate)
     if "audio" in views.reads and "video" not in views.reads and getattr(views, "seconds", 0) > SECONDS:
@@ -471,11 +478,25 @@ def _give_labels(method: Method, data: Data, labels: str | None, seed: int) -> N
 
 
 def _resized(views: Any, size: int) -> Any:
-    """The paper's views at another size; local crops keep their proportion in steps of 16 pixels."""
-    changes = {"size": size}
-    if hasattr(views, "local_size"):
-        changes["local_size"] = max(16, round(views.local_size * size / views.size / 16) * 16)
-    return dataclasses.replace(views, **changes)
+    """The paper's views where the encoder sees `size` pixels a side, with what they count in pixels in proportion.
+
+    Views with patches or tiles know how, other crops keep their proportion in steps of 16 pixels.
+    """
+    if size == (seen := _side(views)):
+        return views
+    side = round(views.size * size / seen)
+    if hasattr(views, "resized"):
+        views = views.resized(side)
+    crops = [name for name in ("crop_size", "local_size") if hasattr(views, name)]
+    changes = {name: max(16, round(getattr(views, name) * side / views.size / 16) * 16) for name in crops}
+    if getattr(views, "test_size", None):
+        changes["test_size"] = size
+    return dataclasses.replace(views, size=side, **changes)
+
+
+def _side(views: Any) -> int | None:
+    """Pixels a side that the encoder sees in the end; None for views of no pictures."""
+    return getattr(views, "test_size", None) or getattr(views, "size", None)
 
 
 def _check_encoders(plan: Plan) -> None:

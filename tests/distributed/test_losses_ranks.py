@@ -15,6 +15,7 @@ from nolabel.losses.contrastive import (
     clip,
     info_nce,
     info_nce_batch,
+    info_nce_distinct,
     info_nce_places,
     margin_batch,
     margin_pair,
@@ -43,6 +44,7 @@ def local(x: Tensor) -> Tensor:
 
 
 LABELS = torch.tensor([0, 1, 2, 3, 4, 4, 4, 4])  # the first rank holds no anchor with a positive within its rows
+THINGS = torch.tensor([0, 1, 2, 3, 1, 0, 0, 1])  # the ranks hold three and two keys of something
 KEYS = F.normalize(draw(9, 5, seed=9), dim=1)
 WHERE = directions(5, 6, torch.Generator().manual_seed(0)).double()
 
@@ -66,6 +68,7 @@ LOSSES: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
         for bound in ("jsd", "dv", "nce")
     },
     "info_nce_places": lambda a, b: info_nce_places(a, b, torch.arange(len(a)))[0],
+    "info_nce_distinct": lambda a, b: info_nce_distinct(a, b, torch.arange(len(a)), local(THINGS))[0],
     "negative_cosine": negative_cosine,
     "cross_entropy_soft": lambda a, b: cross_entropy_soft(a, b.softmax(-1)),
     "distill": lambda a, b: distill([a, b, a + b], [b.softmax(-1), a.softmax(-1)], 0.5),

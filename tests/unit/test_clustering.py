@@ -1,6 +1,7 @@
 """What the papers of the clustering family promise, by hand: who is assigned to what, when, and who gets gradient."""
 
 import copy
+import inspect
 import math
 
 import pytest
@@ -121,6 +122,27 @@ def test_swav_uses_its_queue_when_it_is_full_and_asked_for() -> None:
     torch.testing.assert_close(codes, together)
     torch.testing.assert_close(method.queues[1].ordered()[-16:], z)
     torch.testing.assert_close(method.queues[0].rows, before["0.rows"])
+
+
+def test_swav_prototypes_wait_for_steps_in_epochs_of_any_length() -> None:
+    method, _, _ = ready("swav", freeze_last=0.5, freeze_steps=30)
+    assert [method.held(Clock(step, 10**4, 10)) for step in (0, 29, 30)] == [True, True, False]
+    assert [method.held(Clock(step, 10**4, 100)) for step in (0, 49, 50)] == [True, True, False]
+
+
+@pytest.mark.parametrize("name", ["swav", "deepcluster_v2", "obow"])
+def test_scores_are_in_full_precision(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    module = inspect.getmodule(type(build(name)).forward)
+    real, seen = module.products, []
+    monkeypatch.setattr(module, "products", lambda x, rows: seen.append((x, rows, real(x, rows))) or seen[-1][2])
+    method, noise, t = ready(name)
+    with torch.autocast("cpu", torch.bfloat16):
+        method(views_of(method, noise), t)
+    assert seen
+    for x, rows, scores in seen:
+        assert scores.dtype == torch.float32
+        expected = x.double() @ rows.double().mT
+        torch.testing.assert_close(scores.double(), expected, rtol=1e-5, atol=1e-5 * expected.abs().max().item())
 
 
 def test_swav_needs_no_small_crops() -> None:
@@ -275,7 +297,7 @@ def test_obow_loss_is_zero_where_the_student_knows_the_bag() -> None:
 
 # ---- DeeperCluster ----------------------------------------------------------------------------------------------------
 def test_deepercluster_nests_clusters_and_deals_turns() -> None:
-    method, noise, t = ready("deepercluster", clusters=12, super_clusters=3)
+    method, noise, t = ready("deepercluster", clusters=12, super_clusters=3, all_turns=False)
     outer, inner = method.cluster
     assert outer.unique().tolist() == [0, 1, 2] and inner.max() < 4
     weight = method.weight[outer, inner]
@@ -292,6 +314,35 @@ def test_deepercluster_nests_clusters_and_deals_turns() -> None:
     loss.backward()
     got = method.classifiers.weight.grad.unflatten(0, (12, 4)).flatten(1).any(1)
     assert set(got.nonzero()[:, 0].tolist()) == set((turn * 3 + outer[views["index"]]).tolist())
+
+
+@pytest.mark.parametrize("all_turns", [False, True])
+def test_deepercluster_of_one_cluster_is_rotation(all_turns: bool) -> None:
+    """The authors' README: RotNet is their method with 4 super-classes and k = 1."""
+    method, noise, t = ready("deepercluster", clusters=1, super_clusters=1, hidden=0, all_turns=all_turns)
+    views, seen = views_of(method, noise), {}
+    method.encoder.register_forward_hook(lambda module, inputs, out: seen.update(x=inputs[0], h=out))
+    loss, logs = method(views, t)
+    turn = torch.arange(4).repeat(16) if all_turns else deal(views["index"], 0, 4)
+    rows = [x for x in views["x"] for _ in range(4 if all_turns else 1)]
+    for x, upright, times in zip(seen["x"], rows, turn.tolist(), strict=True):
+        assert torch.equal(x, torch.rot90(upright, times, (1, 2)))
+    expected = F.cross_entropy(method.super_classifier(F.relu(method.head(seen["h"]))), turn)
+    torch.testing.assert_close(loss, expected)
+    assert logs["cluster_accuracy"] == 1
+    if all_turns:
+        rotation = build("rotation")
+        rotation.encoder, rotation.classifier = method.encoder, method.super_classifier
+        torch.testing.assert_close(rotation(views, t)[0], loss)
+
+
+def test_deepercluster_keeps_what_it_knows_of_turns_where_there_is_one_super_cluster() -> None:
+    for count in (1, 2):
+        method, noise, _ = ready("deepercluster", clusters=4, super_clusters=count, reassign=1)
+        turns, inside = method.super_classifier.weight.clone(), method.classifiers.weight.clone()
+        method.begin_epoch(Clock(4, 40, 4), Access(noise, method.views.plain))
+        assert torch.equal(method.super_classifier.weight, turns) == (count == 1)
+        assert not torch.equal(method.classifiers.weight, inside)
 
 
 def test_deepercluster_keeps_its_clusters_between_reassignments() -> None:

@@ -1,5 +1,7 @@
 """Image encoders: names, shapes, stems, tokens, weights in and out, batch norm statistics."""
 
+import math
+
 import pytest
 import timm
 import torch
@@ -8,7 +10,9 @@ from torch import nn
 
 from nolabel.core import Encoder, TokenEncoder, UserError
 from nolabel.encoders import ConvEncoder, ViTEncoder, image_encoder, load_weights, timm_state_dict
+from nolabel.encoders.vit import fixed_positions
 from nolabel.networks.batchnorm import calibrate_batchnorm
+from nolabel.networks.transformer import sincos_positions
 
 
 @pytest.fixture(autouse=True)
@@ -310,3 +314,20 @@ def test_calibration_makes_eval_agree_with_train():
     before = {name: tensor.clone() for name, tensor in tokens.state_dict().items()}
     calibrate_batchnorm(tokens, iter([x]))
     assert all(torch.equal(tensor, before[name]) for name, tensor in tokens.state_dict().items())
+
+
+def test_fixed_positions_start_a_vit_as_mae_does():
+    """Sines and cosines in a buffer, so that they do not train and timm still finds them; loaded weights stay."""
+    vit = image_encoder("vit_tiny_patch16_224", 32)
+    fixed_positions(vit)
+    table = vit.net.pos_embed
+    assert "net.pos_embed" in vit.state_dict() and "net.pos_embed" not in dict(vit.named_parameters())
+    assert torch.equal(table[0, 1:], sincos_positions(192, (8, 8))) and not table[0, 0].any()
+    bound = math.sqrt(6 / (192 + 768))
+    assert 0.99 * bound < vit.net.blocks[0].mlp.fc1.weight.abs().max() <= bound
+    x = torch.randn(2, 3, 32, 32)
+    assert torch.allclose(vit.encode(vit.embed(x)), vit.net.forward_features(x), atol=1e-4)
+    loaded = image_encoder("vit_tiny_patch16_224", 32)
+    loaded.started = True
+    fixed_positions(loaded)
+    assert isinstance(loaded.net.pos_embed, torch.nn.Parameter)

@@ -44,6 +44,20 @@ def test_a_warm_start_ends_where_a_cold_one_does(toy):
     torch.testing.assert_close(warm(x).softmax(1), cold(x).softmax(1), rtol=0, atol=1e-3)
 
 
+def test_few_samples_of_many_features(toy):
+    """As many words as 3,000 and 18 texts: those that never occur have no axis, and the answer is scikit-learn's."""
+    y = torch.arange(18) % 6
+    x = torch.zeros(18, 3000)
+    x[:, :40] = torch.rand(18, 40, generator=torch.Generator().manual_seed(0)) + 0.5 * torch.eye(6, 40)[y]
+    z = ((x - x.mean(0)) / x.std(0, correction=0).clamp(min=1e-9)).double()
+    reference = LogisticRegression(C=0.1, max_iter=10_000, tol=1e-9).fit(z.numpy(), y.numpy())
+    expected = torch.tensor(reference.predict_proba(z.numpy())).float()
+    probe = Probe.fit(x, y, [0.1], 300)[0]
+    torch.testing.assert_close(probe(x).softmax(1), expected, rtol=0, atol=1e-3)
+    warm = Probe.fit(x, y, [0.1], 300, Probe.fit(x[:9], y[:9], [0.1], 300, classes=6)[0])[0]
+    torch.testing.assert_close(warm(x).softmax(1), expected, rtol=0, atol=1e-3)
+
+
 def test_the_test_split_chooses_nothing(toy):
     x, y = toy
     train, test = slice(0, 500), slice(500, 700)

@@ -7,6 +7,7 @@ import torch
 
 from nolabel.core import Clock
 from nolabel.core.random import generator
+from nolabel.data import open_data
 from nolabel.networks.cross import CrossAttention
 from nolabel.views.layers import Layers, squares, standardised
 from nolabel.views.masks import dirichlet_mask
@@ -114,6 +115,31 @@ def test_hidden_tokens_never_reach_the_encoder(monkeypatch):
     other["segmentation"][:, 4:] = 3  # from 32 on: hidden
     method(other, T)
     assert torch.equal(seen[0], seen[1])
+
+
+def test_the_feature_that_is_kept_gets_gradient():
+    """It is the mean over patches; the summary token, which decoders read as well, gets some too."""
+    method = build("multimae")
+    seen = {}
+    encode = method.encoder.encode
+
+    def watched(tokens):
+        seen["h"] = encode(tokens)
+        seen["h"].retain_grad()
+        return seen["h"]
+
+    method.encoder.encode = watched
+    method(views_of(method), T)[0].backward()
+    assert method.encoder.pool == "mean"
+    assert seen["h"].grad[:, 0].abs().sum() > 0 and (seen["h"].grad[:, 1:].abs().sum((0, 2)) > 0).all()
+
+
+def test_class_maps_of_the_toy_world_do_not_tell_the_label():
+    """They are of materials: a method that paints them is judged by shapes."""
+    data = open_data("toyworld:material:64", ("image", "segmentation", "label"), cache="never")
+    batch = data.splits["train"].take(torch.arange(64), ("segmentation", "label"))
+    kinds = torch.stack([row[row > 0].mode().values for row in batch["segmentation"].flatten(1)])
+    assert torch.equal(kinds.long(), batch["label"].long() + 1)
 
 
 def test_losses_are_loops_over_what_is_hidden(monkeypatch):

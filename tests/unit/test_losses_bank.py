@@ -10,6 +10,7 @@ from torch.autograd import gradcheck
 
 from nolabel.core import UserError
 from nolabel.losses.contrastive import (
+    info_nce_distinct,
     info_nce_places,
     margin_batch,
     margin_pair,
@@ -18,7 +19,7 @@ from nolabel.losses.contrastive import (
     triplet_batch,
 )
 from nolabel.losses.information import mutual_information, place_scores, soft_clip
-from nolabel.networks.memory import MemoryBank
+from nolabel.networks.memory import MemoryBank, partition
 
 
 def draw(*shape: int, seed: int = 0) -> Tensor:
@@ -71,16 +72,14 @@ def test_nce_has_the_gradient_of_the_softmax_when_the_noise_is_everything_many_t
     torch.testing.assert_close(by_nce, full, rtol=1e-2, atol=1e-3)
 
 
-def test_the_partition_is_that_of_the_first_batch_for_ever() -> None:
-    torch.manual_seed(0)
-    bank = MemoryBank(3000, 128)
-    first = bank.partition(torch.randn(64, 128), bank.rows, 0.07).clone()
-    assert first.item() == pytest.approx(math.exp(1 / (2 * 128 * 0.07**2)), rel=0.05)  # 2.22: products are N(0, 1/128)
-    again = bank.partition(bank.rows[:5], bank.rows, 0.07)
-    assert torch.equal(first, again)
-    other = MemoryBank(3000, 128)
-    other.load_state_dict(bank.state_dict())
-    assert torch.equal(other.partition(bank.rows[:5], bank.rows, 0.07), first)
+def test_alike_rows_are_pushed_apart_by_the_partition_of_random_ones() -> None:
+    """With their own partition, as rows of an untrained net gave it, noise rows hardly push."""
+    noise = F.normalize(1 + draw(256, 128) / 2, dim=1)  # cosines of 0.8
+    v = noise[:1].clone().requires_grad_()
+    own = (v.detach() @ noise.T / 0.07).exp().mean().item()
+    assert own > 1e4
+    push = [torch.autograd.grad(nce(v, noise[:1], noise, 0.07, z)[0], v)[0].norm() for z in (own, partition(128, 0.07))]
+    assert push[1] > 50 * push[0]
 
 
 @pytest.mark.parametrize("count", [0, 5, 12, 99])
@@ -227,6 +226,24 @@ def test_soft_clip_stays_within() -> None:
     clipped = soft_clip(u, 10.0)
     assert clipped.abs().max() <= 10 and (clipped.diff() >= 0).all()
     torch.testing.assert_close(soft_clip(u / 1e3, 10.0), u / 1e3, rtol=1e-3, atol=1e-6)
+
+
+def test_keys_of_the_same_thing_are_no_negatives_and_those_of_nothing_are_none() -> None:
+    query, key, positive = draw(7, 3), draw(5, 3, seed=1), torch.tensor([0, 4, 4, 2, 1, 3, 0])
+    thing, each, right = [7, 0, 3, 7, 2], [], []
+    for m, p in enumerate(positive.tolist()):
+        if thing[p]:
+            negatives = [math.exp(dot(query[m], key[j])) for j in range(5) if thing[j] and thing[j] != thing[p]]
+            own = math.exp(dot(query[m], key[p]))
+            each.append(-math.log(own / (own + sum(negatives))))
+            right.append(own > max(negatives))
+    found, accuracy = info_nce_distinct(query, key, positive, torch.tensor(thing))
+    assert found.item() == pytest.approx(sum(each) / 6, rel=1e-9) and len(each) == 6
+    assert accuracy.item() == pytest.approx(sum(right) / 6)
+    apart = info_nce_distinct(query, key, positive, torch.arange(1, 6))[0]
+    assert apart.item() == pytest.approx(info_nce_places(query, key, positive)[0].item(), rel=1e-9)
+    wants = query.requires_grad_(), key.requires_grad_()
+    assert gradcheck(lambda q, k: info_nce_distinct(q, k, positive, torch.tensor(thing))[0], wants)
 
 
 def test_places_are_compared_with_all_keys_as_they_are() -> None:

@@ -1,5 +1,6 @@
 """Semi-supervised losses against float64 loops written from the papers, and their known values."""
 
+import copy
 import math
 
 import pytest
@@ -133,9 +134,25 @@ def test_virtual_adversary_beats_a_random_step_in_float32():
         p, q = net(x).log_softmax(1), net(x + step).log_softmax(1)
         return (p.exp() * (p - q)).sum(1).mean().item()
 
-    worst, chance = (moved(semi.virtual_adversary(net, x, 1.0, 1e-6, k)) for k in (1, 0))
+    worst, chance = (moved(semi.virtual_adversary(net, x, 1.0, iterations=k)) for k in (1, 0))
     assert worst > 3 * chance
     assert all(p.grad is None for p in net.parameters())
+
+
+def test_the_direction_in_float32_is_that_of_float64():
+    torch.manual_seed(0)
+    net, x = nn.Sequential(nn.Linear(300, 40), nn.ReLU(), nn.Linear(40, 8)), torch.randn(16, 300)
+
+    def found(net, x, **settings):
+        torch.manual_seed(1)  # the same start: randn_like would draw other numbers in float64
+        start = torch.randn(16, 300)
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(torch, "randn_like", lambda like: start.to(like))
+            return semi.virtual_adversary(net, x, 1.0, **settings).double()
+
+    true = found(copy.deepcopy(net).double(), x.double(), xi=1e-6)
+    assert (found(net, x) * true).sum(1).mean() > 0.99
+    assert (found(net, x, xi=1e-6) * true).sum(1).mean() < 0.9, "the paper's xi drowns"
 
 
 def test_still_statistics():

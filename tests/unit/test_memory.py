@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from nolabel.networks import memory
-from nolabel.networks.memory import MemoryBank, Queue
+from nolabel.networks.memory import MemoryBank, Queue, partition
 
 
 def draw(*shape: int, seed: int = 0) -> Tensor:
@@ -78,7 +78,7 @@ def test_the_bank_moves_the_rows_of_the_batch_only() -> None:
     copy = bank(torch.tensor([1, 2]))
     copy.zero_()
     torch.testing.assert_close(bank.rows.norm(dim=1), torch.ones(10))
-    assert set(bank.state_dict()) == {"rows", "mean_exp"}
+    assert set(bank.state_dict()) == {"rows"}
 
 
 def test_other_rows_are_uniform_and_never_the_own() -> None:
@@ -92,8 +92,15 @@ def test_other_rows_are_uniform_and_never_the_own() -> None:
     assert not torch.equal(draws, bank.others(index, 4000, rng))
 
 
-def test_random_rows_give_the_partition_sum_of_instance_discrimination() -> None:
+@pytest.mark.parametrize(("dim", "tau"), [(128, 0.07), (64, 0.07), (32, 0.1), (2, 0.5)])
+def test_the_partition_is_the_mean_over_random_rows(dim: int, tau: float) -> None:
     torch.manual_seed(0)
-    bank = MemoryBank(3000, 128)
-    mass = torch.exp(F.normalize(draw(200, 128, seed=1), dim=1) @ bank.rows.T / 0.07).mean()
-    assert mass.item() == pytest.approx(math.exp(1 / (2 * 128 * 0.07**2)), rel=0.02)
+    bank, v = MemoryBank(3000, dim), F.normalize(draw(200, dim, seed=1), dim=1)
+    assert partition(dim, tau) == pytest.approx(torch.exp(v @ bank.rows.T / tau).mean().item(), rel=0.02)
+
+
+def test_the_partition_has_its_known_values() -> None:
+    assert partition(128, 0.07) == pytest.approx(math.exp(1 / (2 * 128 * 0.07**2)), rel=0.01)  # 2.22 where N(0, 1/128)
+    assert partition(3, 0.07) == pytest.approx(math.sinh(1 / 0.07) * 0.07)
+    assert partition(2, 0.2) == pytest.approx(torch.special.i0(torch.tensor(5.0, dtype=torch.double)).item())
+    assert partition(128, 1e6) == pytest.approx(1)

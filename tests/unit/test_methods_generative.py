@@ -150,16 +150,27 @@ def test_bigan_swaps_labels():
         seed_all(3)
         losses.append(method(views, Clock(0, 6, 4, 0, turn))[0])
     seed_all(3)
-    z = torch.randn(len(views["x"]), method.code)
+    z = 2 * torch.rand(len(views["x"]), method.code) - 1
     real = method.critic(views["x"], method.encoder(views["x"]))
-    fake = method.critic(method.painter(z), z)
+    fake = method.critic(method.painter(z).tanh(), z)
     torch.testing.assert_close(losses[0], -(real.sigmoid().log().mean() + (1 - fake.sigmoid()).log().mean()))
     torch.testing.assert_close(losses[1], -((1 - real.sigmoid()).log().mean() + fake.sigmoid().log().mean()))
     seed_all(3)
     found = method(views, Clock(0, 6, 4, 0, "pair"))[1]["code_correlation"]
-    again = method.encoder(method.painter(z)).detach().numpy()
+    again = method.encoder(method.painter(z).tanh()).detach().numpy()
     want = np.mean([np.corrcoef(again[:, k], z[:, k])[0, 1] for k in range(method.code)])
     assert found.item() == pytest.approx(want, abs=1e-5)
+
+
+def test_the_critic_of_pairs_sees_the_code_in_every_layer_after_the_first():
+    torch.manual_seed(0)
+    critic, x, z = Critic(3, 32, 16, codes=5).eval(), torch.randn(2, 3, 32, 32), torch.randn(2, 5)
+    h = torch.nn.functional.leaky_relu(critic.convs[0](x), 0.2)
+    for conv, norm, tell in zip(list(critic.convs)[1:], critic.norms, critic.tell):
+        h = torch.nn.functional.leaky_relu(norm(conv(h) + (z @ tell.weight.T)[..., None, None]), 0.2)
+    last = critic.into(h.flatten(1)) + z @ critic.tell[-1].weight.T
+    want = critic.last(torch.nn.functional.leaky_relu(last, 0.2))[:, 0]
+    assert len(critic.tell) == len(critic.convs) and torch.allclose(critic(x, z), want, atol=1e-6)
 
 
 # ---- inpainting and colours
@@ -190,9 +201,9 @@ def test_images_without_colour_do_not_count():
     whole = method(views, T)[0]
     gray = {**views, "ab": views["ab"].clone()}
     gray["ab"][8:] = 0.0
-    half = build("colorization").eval()
+    half, only = build("colorization").eval(), build("colorization").eval()
+    half.training = only.training = True  # colours are counted while training, and batch norm stays as it is
     half_loss = half(gray, T)[0]
-    only = build("colorization").eval()
     only_loss = only({k: v[:8] for k, v in views.items()}, T)[0]
     torch.testing.assert_close(half_loss, only_loss)
     assert torch.equal(half.palette.seen, only.palette.seen) and not torch.allclose(whole, half_loss)
@@ -230,7 +241,7 @@ def test_relative_position_begins_at_ln_8_and_encodes_patches_apart():
     tiles = views["tiles"]
     other = tiles.clone()
     other[:, 1:] = torch.randn_like(other[:, 1:])
-    features = [method.encoder(t.flatten(0, 1)).unflatten(0, (-1, 9))[:, 0] for t in (tiles, other)]
+    features = [method.encoder.each(t)[:, 0] for t in (tiles, other)]
     torch.testing.assert_close(*features)
 
 
@@ -238,7 +249,7 @@ def test_relative_position_labels_go_row_by_row():
     method = build("relative_position").eval()
     views = rows(method)
     seen = []
-    method.encoder.forward = lambda x: x.mean((2, 3)).repeat(1, 64)
+    method.encoder.encoder.forward = lambda x: x.mean((2, 3)).repeat(1, 64)
     method.head.forward = lambda h: seen.append(h) or torch.zeros(len(h), 8)
     method(views, T)
     pairs = seen[0].unflatten(0, (-1, 8)).unflatten(2, (2, -1))
@@ -259,7 +270,7 @@ def test_jigsaw_shuffles_features_as_it_would_tiles():
     for s in range(method.shuffles):
         order = method.table[which[:, s]]
         shuffled = torch.stack([image[o] for image, o in zip(tiles, order)])
-        h = method.tile(method.encoder(shuffled.flatten(0, 1))).unflatten(0, (len(tiles), -1))
+        h = method.tile(method.encoder.each(shuffled).flatten(0, 1)).unflatten(0, (len(tiles), -1))
         losses.append(nn.functional.cross_entropy(method.join(h.flatten(1)), which[:, s]))
     torch.testing.assert_close(loss, torch.stack(losses).mean(), atol=1e-5, rtol=1e-5)
     back = build("jigsaw", seed=9)

@@ -126,7 +126,7 @@ def test_data_distillation_ignores_what_got_no_label():
     head = method.model[1].weight
     loss, logs = method.eval()(views, Clock(0, 6, 4, 1))
     logits = method.model(views["x"][:n])
-    want = nn.functional.cross_entropy(logits, views["label"][:n]) * n / len(views["label"])
+    want = nn.functional.cross_entropy(logits, views["label"][:n])  # the mean over those with a label
     assert torch.allclose(loss, want) and float(logs["labelled"]) == n / len(views["label"])
     assert torch.autograd.grad(loss, head)[0].any()
 
@@ -143,6 +143,9 @@ def test_mean_teacher():
     # the unlabelled rows reach the student by the consistency alone
     method.zero_grad()
     n = int((views["label"] >= 0).sum())
+    supervised = nn.functional.cross_entropy(method.eval().student(views["a"]).chunk(2, 1)[0][:n], views["label"][:n])
+    found = method(views, Clock(30, 99, 10))[1]["supervised"]
+    assert found.item() == pytest.approx(float(supervised) * n / len(views["a"])), "of all rows, as w_max is meant for"
     x = views["a"].clone().requires_grad_()
     method.eval()({**views, "a": x}, Clock(30, 99, 10))[0].backward()
     assert x.grad[n:].flatten(1).any(1).all()
@@ -167,6 +170,13 @@ def test_vat_leaves_running_statistics_as_one_pass_does():
     plain.train().model(views["x"])
     for (key, a), b in zip(method.model.state_dict().items(), plain.model.state_dict().values()):
         assert torch.equal(a, b), key
+
+
+def test_vat_compares_its_step_with_a_random_one_of_the_same_rows():
+    """A step of no length changes nothing, in whatever rows batch norms see."""
+    method = build("vat", epsilon=0.0).train()
+    logs = method(rows(method), Clock(0, 6, 4))[1]
+    assert float(logs["random_kl"]) == pytest.approx(0, abs=1e-6) == pytest.approx(float(logs["virtual_kl"]), abs=1e-6)
 
 
 def test_s4l_turns_share_the_class():

@@ -77,6 +77,26 @@ def test_dino_head_learns_gains_unless_norm_last():
     assert any(isinstance(m, nn.BatchNorm1d) for m in head.mlp)
 
 
+def test_prototypes_are_compared_in_full_precision_and_start_as_a_linear_layer():
+    torch.manual_seed(0)
+    head = DINOHead(16, hidden=32, bottleneck=8, out=2000)
+    seen = []
+    head.last.register_forward_hook(lambda layer, inputs, out: seen.append((inputs[0], out)))
+    with torch.autocast("cpu", torch.bfloat16):
+        head(torch.randn(64, 16))
+    (unit, out), rows = seen[0], F.normalize(head.last.v.detach().double(), dim=1)
+    assert unit.dtype == out.dtype == torch.float32
+    torch.testing.assert_close(out.double(), unit.double() @ rows.T, rtol=0, atol=1e-6)
+    bound = 8**-0.5
+    assert head.last.v.abs().max() <= bound and head.last.v.std().item() == pytest.approx(bound / 3**0.5, rel=0.02)
+
+
+def test_mlp_without_biases():
+    layers = mlp(8, 16, 16, 4, norm=None, bias=False, last_bias=False)
+    assert not any(name.endswith("bias") for name, _ in layers.named_parameters())
+    assert [m.bias is None for m in mlp(8, 16, 4, norm=None, bias=False) if isinstance(m, nn.Linear)] == [True, False]
+
+
 # EMA
 
 

@@ -3,13 +3,14 @@
 import pytest
 import torch
 
-from nolabel import encoders
+from nolabel import encoders, methods, recipes
 from nolabel.core import Clock, UserError
 from nolabel.core.random import generator
 from nolabel.losses.contrastive import info_nce_batch
 from nolabel.losses.points import chamfer
 from nolabel.networks.points import farthest, highest, nearest, pick
 from nolabel.networks.voxels import voxelise
+from nolabel.plan import _suited
 from nolabel.views.points import OneCloud, TwoClouds, rotations
 from tests.support import Noise, build
 
@@ -137,8 +138,30 @@ def test_scale_stretch_shift_and_flip():
 
 def test_small_clouds_give_all_they_have():
     assert OneCloud(points=100)({"points": clouds(2, 30)}, generator(0))["x"].shape == (2, 30, 3)
-    made = TwoClouds(points=100, pairs=20)({"points": clouds(2, 30)}, generator(0))
+    made = TwoClouds(points=100, pairs=20, crop=(1.0, 1.0))({"points": clouds(2, 30)}, generator(0))
     assert made["a"].shape == (2, 30, 3) and len(torch.unique(made["a"][0], dim=0)) == 30
+
+
+def test_small_crops_take_their_own_points_again():
+    x, still = clouds(4, 400), {"scale": (1.0, 1.0), "shift": 0.0, "turn": "none"}
+    for view in (OneCloud(points=400, crop=(0.3, 0.3), drop=0.1, **still),
+                 TwoClouds(points=400, pairs=20, crop=(0.3, 0.3), drop=0.1, **still)):  # fmt: skip
+        made = view({"points": x}, generator(0))
+        for seen in (made[k] for k in ("x", "a", "b") if k in made):
+            assert seen.shape == (4, 400, 3), "as many as asked for"
+            counts = [torch.unique(cloud, dim=0, return_counts=True)[1] for cloud in seen]
+            assert all(80 <= len(c) <= 125 + 20 and c.max() - c.min() <= 1 for c in counts), "and all as often"
+
+
+def test_clouds_are_stored_with_points_enough_for_the_crop():
+    assert TwoClouds().stored == _suited(TwoClouds())["points"] == 3414  # 2,048 of at least 60 %
+    views = methods.load("depth_contrast")().views
+    assert views.stored == 50_000 and _suited(OneCloud())["points"] == 1024
+    small = [recipes.find("tiny", name, 32).fields["views"] for name in methods.names() if "point" in name]
+    assert len(small) == 2 and all(_suited(views) == {} for views in small)
+    x = clouds(8, TwoClouds().stored)
+    made = TwoClouds()({"points": x}, generator(0))
+    assert all(len(torch.unique(cloud, dim=0)) == 2048 for k in ("a", "b") for cloud in made[k])
 
 
 # ---- encoders --------------------------------------------------------------------------------------------------------

@@ -60,6 +60,15 @@ def test_passages_follow_each_other():
     assert Passages(count=3, length=32)({"text": text}, generator(0))["text"].shape == (50, 3, 10)
 
 
+def test_passages_are_of_running_text():
+    text = rows(12, 7, 3)
+    assert (Passages(count=3, length=4)({"text": text.repeat(50, 1)}, generator(0))["text"] != START).all()
+    whole = Passages(count=3, length=4).plain({"text": text})["text"]
+    assert torch.equal(whole[:, :-1], text[:, 1:]) and (whole[:, -1] == PAD).all(), "all of it, without START"
+    bare = torch.arange(5, 17)[None]
+    assert torch.equal(Passages(count=3, length=4).plain({"text": bare})["text"], bare), "END nowhere"
+
+
 # ---- masked words ----------------------------------------------------------------------------------------------------
 def test_masked_words_are_15_percent_of_which_80_10_10():
     vocabulary, text = 40, rows(*[40] * 3000, width=48)
@@ -180,12 +189,26 @@ def test_padding_changes_nothing(name):
     assert torch.allclose(encoder.encode(text), encoder.encode(padded)[:, :8], atol=1e-5)
 
 
+def test_words_are_not_small_beside_the_blocks():
+    """Embeddings that also score words are small, and would vanish in what the blocks add to them."""
+    encoder, text = net(), torch.randint(5, 60, (3, 12), generator=generator(0))
+    words = encoder.embed(text).detach()
+    assert encoder.words.weight.std() < 0.03 and abs(float(words.std()) - 1) < 0.05
+    added = encoder.transformer.blocks[0](words) - words
+    assert added.std() < words.std()
+    shuffled = encoder.embed(text.flip(1)).flip(1)
+    assert not torch.allclose(words, shuffled), "positions are seen as well"
+
+
 def test_summaries_are_the_mean_and_the_last_word():
     text = torch.cat((torch.randint(5, 60, (2, 6), generator=generator(0)), torch.full((2, 6), PAD)), 1)
     mean, last = net(), net("tiny_causal_text")
     assert torch.allclose(mean(text), mean.encode(text)[:, :6].mean(1), atol=1e-5)
     assert torch.allclose(last(text), last.encode(text)[:, 5], atol=1e-6)
     assert mean.dim == mean(text).shape[1] == 24
+    last.pool = "mean"
+    assert torch.allclose(last(text), last.encode(text)[:, :6].mean(1), atol=1e-5)
+    assert build("next_token").encoder.pool == "mean", "END predicts nothing"
 
 
 def test_an_empty_text_has_finite_features():
@@ -244,6 +267,19 @@ def test_skip_thought_decoders_see_their_own_words_only():
     assert losses(last)[1] == pytest.approx(expected.item(), rel=1e-5)
 
 
+def test_an_empty_passage_has_nothing_to_tell():
+    method = build("skip_thought").eval()
+    t, text = Clock(0, 6, 4), torch.randint(5, 60, (4, 3, 6), generator=generator(0))
+    text[2, 2], text[3, 1:] = PAD, PAD  # the last one of a text; the middle and the last
+    loss = method({"text": text}, t)[0]
+    h = method.encoder(text[:, 1])
+    before, after = (
+        method.decode(method.before, h[:3], text[:3, 0])[0],
+        method.decode(method.after, h[:2], text[:2, 2])[0],
+    )
+    assert loss.item() == pytest.approx((before + after).item(), rel=1e-5)
+
+
 def test_cpc_of_text_is_the_loop():
     method = build("cpc_text").eval()
     text = Passages(count=4, length=6)({"text": torch.randint(5, 60, (3, 24), generator=generator(0))}, generator(0))
@@ -264,6 +300,46 @@ def test_cpc_of_text_is_the_loop():
     assert sorted(logs) == ["accuracy_1", "accuracy_2"]
     with pytest.raises(UserError, match="raise views"):
         methods.load("cpc_text")(views=Passages(count=3)).build(None, net())
+
+
+def test_equal_passages_are_no_negatives_and_empty_ones_are_nothing():
+    method = build("cpc_text").eval()
+    text = torch.randint(5, 60, (4, 3, 6), generator=generator(0))
+    text[1, 2], text[2, 1:], text[3, 1] = PAD, PAD, text[0, 2]
+    text[0, 2, 4:] = text[3, 1, 4:] = PAD  # shorter, but not empty
+    loss, _ = method({"text": text}, Clock(0, 6, 4))
+    with torch.no_grad():
+        z = torch.stack([method.encoder(row) for row in text])
+        c = method.context(z)[0].double()
+        weights = [guess.weight.double() for guess in method.guess]
+    words = [[tuple(w for w in passage if w) for passage in row] for row in text.tolist()]
+    terms = []
+    for k, w in enumerate(weights, 1):
+        each = []
+        for b in range(4):
+            for s in range(3 - k):
+                own = words[b][s + k]
+                if own:
+                    score = {(i, j): float(z[i, j].double() @ w @ c[b, s]) for i in range(4) for j in range(3)}
+                    others = [v for (i, j), v in score.items() if words[i][j] and words[i][j] != own]
+                    right = score[b, s + k]
+                    each.append(math.log(sum(map(math.exp, [right, *others]))) - right)
+        terms.append(sum(each) / len(each))
+    assert loss.item() == pytest.approx(sum(terms) / 2, rel=1e-5)
+    nothing = method({"text": torch.full_like(text, PAD)}, Clock(0, 6, 4))[0]
+    assert nothing.item() == 0 and all(torch.isfinite(g).all() for g in torch.autograd.grad(
+        nothing, list(method.guess.parameters())))  # fmt: skip
+
+
+def test_passages_of_equal_words_have_equal_fingerprints():
+    from nolabel.methods.text.cpc_text import fingerprint
+
+    text = torch.randint(5, 40_000, (5000, 8), generator=generator(0))
+    assert len(fingerprint(text).unique()) == 5000 and torch.equal(fingerprint(text), fingerprint(text.clone()))
+    assert (
+        len({int(fingerprint(torch.tensor(w))) for w in ([5, 6, 0], [6, 5, 0], [5, 6, 5], [5, 0, 0], [0, 0, 0])}) == 5
+    )
+    assert fingerprint(torch.zeros(8, dtype=torch.long)) == 0
 
 
 def test_noise_has_words_only():

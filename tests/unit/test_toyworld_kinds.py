@@ -338,11 +338,11 @@ def test_labels_and_forms_can_be_chosen():
 
 
 def test_layers_of_an_image_agree():
-    data = open_data("toyworld:hard", ("image", "depth", "segmentation"), cache="never")
+    data = open_data("toyworld:hard:material", ("image", "depth", "segmentation"), cache="never")
     batch = data.splits["train"].take(torch.arange(64))
     kind, depth, label = batch["segmentation"], batch["depth"], batch["label"]
     assert kind.shape == depth.shape == (64, 32, 32)
-    assert set(kind.unique().tolist()) == {-1, *range(9)} and (depth[kind == 0] == 1).all()
+    assert set(kind.unique().tolist()) == {-1, *range(7)} and (depth[kind == 0] == 1).all()
     assert (depth[kind == -1] < depth[kind > 0].min()).all(), "an occluder is nearest"
     front = torch.tensor([k[d == d[k > 0].min()][0] for k, d in zip(kind, depth) if (k > 0).any()])
     assert (front - 1 == label[(kind > 0).flatten(1).any(1)]).float().mean() > 0.9, "the label is the object in front"

@@ -110,6 +110,19 @@ def test_executors_agree(maker):
         torch.testing.assert_close(x, by_torch[key], rtol=0, atol=2e-4)
 
 
+@pytest.mark.parametrize("executor", ["numba", "torch"])
+def test_clean_crops_are_the_large_ones_without_their_colours(executor):
+    image = pictures(16, 48, 56)
+    made = MultiCrop(40, local_size=16, locals=2, clean=True)({"image": image}, rng(), executor=executor)
+    pale = MultiCrop(40, local_size=16, locals=2, jitter_p=0.0, gray=0.0, blur=(0, 0, 0), solarize=(0, 0, 0))
+    without = MultiCrop(40, local_size=16, locals=2)({"image": image}, rng(), executor=executor)
+    assert made.keys() == {"global", "local", "clean"}
+    assert all(torch.equal(made[k], without[k]) for k in without), "they change what is drawn"
+    torch.testing.assert_close(
+        made["clean"], pale({"image": image}, rng(), executor=executor)["global"], rtol=0, atol=1e-5
+    )
+
+
 @pytest.mark.slow
 def test_compiled_executor_agrees():
     image = pictures(16, 32, 32)

@@ -3,7 +3,9 @@
 import pytest
 import torch
 
+from nolabel import recipes
 from nolabel.core import UserError
+from nolabel.plan import _suited
 from nolabel.views.image import OneView
 from nolabel.views.video import (
     Clips,
@@ -23,15 +25,15 @@ def rng(seed=0):
     return torch.Generator().manual_seed(seed)
 
 
-def counting(count=6, frames=12, side=16):
-    """Clips whose pixels are the number of their frame, times 10."""
-    number = torch.arange(frames, dtype=torch.uint8) * 10
+def counting(count=6, frames=12, side=16, by=10):
+    """Clips whose pixels are the number of their frame, times `by`."""
+    number = torch.arange(frames, dtype=torch.uint8) * by
     return number[None, :, None, None, None].expand(count, frames, side, side, 3).contiguous()
 
 
-def numbers(x_BCFSS):
+def numbers(x_BCFSS, by=10):
     """The numbers of the frames of a view of `counting` with mean 0 and deviation 1."""
-    return (x_BCFSS * 25.5).mean((1, 3, 4)).round().long()
+    return (x_BCFSS * 255 / by).mean((1, 3, 4)).round().long()
 
 
 RAW = {"mean": (0.0, 0.0, 0.0), "std": (1.0, 1.0, 1.0)}
@@ -75,6 +77,33 @@ def test_clips_have_starts_of_their_own_unless_together():
     together = Clips(size=16, frames=3, stride=2, clips=3, together=True, jitter=(0, 0, 0, 0), gray=0, blur=0, **RAW)
     at = torch.stack([numbers(x) for x in together({"video": counting(50)}, rng())["clips"]])
     assert (at == at[:1]).all()
+
+
+def starts_of(view, video, by=10):
+    return torch.stack([numbers(x, by)[:, 0] for x in view({"video": video}, rng())["clips"]])
+
+
+def test_clips_of_one_video_are_of_different_times():
+    """Of a video four clips long two clips that start anywhere do not overlap every second time, and are a third of it apart."""
+    view = Clips(size=16, frames=8, stride=2, jitter=(0, 0, 0, 0), gray=0, blur=0, **RAW)
+    assert view.stored == _suited(view)["frames"] == recipes.find("tiny", "rho_clips", 32).form["frames"] == 64
+    assert _suited(Clips(frames=8, stride=2, together=True))["frames"] == _suited(OneClip())["frames"] == 16
+    assert _suited(FiveFrames())["frames"] == 33, "four gaps of the longest kind"
+    a, b = starts_of(view, counting(400, frames=64, by=4), by=4).float()
+    apart = (a - b).abs()
+    assert {0, 48} <= set(a.tolist()) and a.max() <= 49
+    assert abs((apart > 14).float().mean() - 35 * 36 / 50**2) < 0.08 and abs(apart.mean() - 50 / 3) < 2
+
+
+def test_clips_do_not_begin_where_a_short_video_has_ended():
+    video = counting(200, frames=24)
+    video[:100, 9:] = video[:100, 8:9]  # nine frames, and the last one again and again
+    view = Clips(size=16, frames=3, stride=2, jitter=(0, 0, 0, 0), gray=0, blur=0, **RAW)
+    at = starts_of(view, video)
+    assert set(at[:, :100].flatten().tolist()) == set(range(5)), "0 2 4 to 4 6 8"
+    assert at[:, 100:].max() == 19
+    still = video[:, :1].expand(video.shape).contiguous()
+    assert starts_of(view, still).max() == 0 and numbers(view.plain({"video": video})["video"])[0].tolist() == [2, 4, 6]
 
 
 def test_changes_are_computed_after_the_reversal():

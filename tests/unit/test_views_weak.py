@@ -35,6 +35,14 @@ def at(u, x):
     return torch.full((len(x), 1, 1, 1), u)
 
 
+def test_no_shift_moves_nothing():
+    x = torch.rand(6, 3, 16, 16, generator=generator(0))
+    assert torch.equal(weak.shift_and_flip(x, 0.0, generator(1), flip=False), x)
+    either = weak.shift_and_flip(x, 0.0, generator(1))
+    assert all(torch.equal(y, a) or torch.equal(y, a.flip(2)) for y, a in zip(either, x))
+    assert not torch.equal(weak.shift_and_flip(x, 0.01, generator(1), flip=False), x), "a little is a pixel at least"
+
+
 def test_shift_and_flip_moves_whole_pixels():
     x = torch.arange(2 * 8 * 8).view(2, 1, 8, 8).float()
     seen = set()

@@ -16,7 +16,7 @@ from lightning.pytorch import LightningModule
 from nolabel.core import Batch, Clock, Method
 from nolabel.core.dist import rank, world
 from nolabel.core.random import fold, seed_all
-from nolabel.optim import learning_rate, optimizer, weight_decay
+from nolabel.optim import learning_rate, optimizer, steady, undecayed, weight_decay
 
 
 class MethodModule(LightningModule):
@@ -41,7 +41,8 @@ class MethodModule(LightningModule):
         self.method.begin_stage(Clock(0, 1, 1), self.data)
         groups = self.method.groups(Clock(0, 1, 1))
         self.parameters_of = {name: list(ps) for name, ps in groups.items()}
-        return [optimizer(self.method.optim, self.parameters_of[turn]) for turn in self.method.turns]
+        optim, marked = self.method.optim, (undecayed(self.method), steady(self.method))
+        return [optimizer(optim, self.parameters_of[turn], *marked) for turn in self.method.turns]
 
     def on_train_epoch_start(self) -> None:
         """The method's own hook."""
@@ -70,7 +71,7 @@ class MethodModule(LightningModule):
             if optim.clip is not None:
                 torch.nn.utils.clip_grad_norm_(self.parameters_of[turn], optim.clip)
             for group in o.param_groups:
-                group["lr"] = learning_rate(optim, t, len(batch["index"]) * world())
+                group["lr"] = learning_rate(optim, t, len(batch["index"]) * world(), group.get("steady", False))
                 if group["decays"]:
                     group["weight_decay"] = weight_decay(optim, t)
             o.step()

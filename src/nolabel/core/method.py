@@ -23,6 +23,10 @@ class Method(nn.Module):
     """optimiser steps per batch, in order, e.g. ("critic", "painter")"""
     stages: ClassVar[int] = 1
     """restarts of clock and optimisers (greedy layers, self-training rounds); may be a property of the fields"""
+    shares: ClassVar[tuple[float, ...]] = ()
+    """of --minutes for each stage, together 1; empty: all alike"""
+    undecayed: ClassVar[tuple[str, ...]] = ()
+    """names of matrices that weight decay leaves alone, as norms and biases; any module may name its own"""
     labelled: ClassVar[float] = 0.0
     """share of every batch that carries labels, its first rows (see `labelled_rows`); may be a property of the fields"""
     views: ViewMaker

@@ -58,12 +58,16 @@ class Optim:
     nesterov: bool = False
     trust: float = 0.001
     """trust coefficient of LARS"""
+    trust_clip: bool = False
+    """LARS never steps further than SGD would (LARC)"""
     betas: tuple[float, float] = (0.9, 0.999)
     """of Adam-like optimisers"""
     scaled: bool = True
     """multiply `lr` by global batch / 256 (Goyal et al. 2017)"""
     warmup_epochs: float = 10.0
     """epochs of linear warm-up from zero, at most a quarter of the run"""
+    warmup_steps: int = 0
+    """steps of it where these are more: what suits epochs of any length"""
     final_lr: float = 0.0
     """the learning rate at the end of the cosine, not scaled"""
     drops: tuple[float, ...] = ()

@@ -38,7 +38,7 @@ class Form:
     channels: int = 3
     """3 for RGB, 1 for grey"""
     frames: int | None = None
-    """T, frames of a stored clip; 16"""
+    """T, frames of a stored clip; 16, or what the views want"""
     fps: float | None = None
     """frames a second of a stored clip; 8, and 15 in the toy world"""
     sample_rate: int | None = None
@@ -46,7 +46,7 @@ class Form:
     seconds: float | None = None
     """of stored sound: that of the clip where there is video, else what holds nine of ten files, at most 5 s"""
     points: int | None = None
-    """P, of a stored cloud; that of the arrays, at most 1,024"""
+    """P, of a stored cloud; that of the arrays, at most 1,024, or what the views want"""
     words: int | None = None
     """L, tokens of a stored text, START and END included; what holds nine of ten texts, at most 128"""
     vocabulary: int | None = None

@@ -1,6 +1,6 @@
 """The embedded toy world as a data set: whatever columns are asked for, of the same samples, without a download.
 
-    image (text, segmentation, depth)   still images (segmentation: the shape of a pixel, from 1, -1 for an occluder);
+    image (text, segmentation, depth)   still images (segmentation: the material of a pixel, from 1, -1 for an occluder);
                                         label: shape
     video, audio (text, segmentation)   clips of 15 frames a second and the sound of their impacts; label: program, and
                                         material where there is sound
@@ -138,9 +138,10 @@ class Images(World):
         found = images.render(index, self.form.size or SIZE, self.profile, 0)
         out: dict[str, NDArray] = {"image": self._grey(found["image"])}
         if "segmentation" in self.columns:
-            shape = factors.factors(index, self.profile)["shape"] + 1
+            # not the shape, which is the label: a method that reads or paints class maps would be told what it is judged by
+            material = factors.factors(index, self.profile)["material"] + 1
             kinds: NDArray = np.zeros((len(index), 256), np.int8)
-            kinds[:, 1 : 1 + shape.shape[1]], kinds[:, 255] = shape, -1
+            kinds[:, 1 : 1 + material.shape[1]], kinds[:, 255] = material, -1
             out["segmentation"] = np.take_along_axis(kinds[:, None], found["mask"].astype(np.intp), 2)
         if "depth" in self.columns:
             out["depth"] = images.depths(profile_of(self.profile).objects)[found["mask"]]

@@ -114,6 +114,8 @@ def image_encoder(
         raise UserError(f"unknown encoder '{name}' (near it: {', '.join(near) or 'none'}; timm.list_models() has all)")
     if init is not None:
         load_weights(encoder, init)
+    if isinstance(encoder, ViTEncoder):
+        encoder.started = pretrained or init is not None
     return encoder
 
 

@@ -6,6 +6,7 @@ Shapes: B texts, L tokens, V words of the vocabulary, D width.
 import math
 from collections.abc import Callable
 from functools import partial
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
@@ -16,12 +17,16 @@ from nolabel.networks.transformer import Transformer, sincos_positions
 
 
 class TextEncoder(nn.Module):
-    """A pre-LN transformer of words: ids (B, L) -> (B, D), the mean of its tokens, or the last of a causal one.
+    """A pre-LN transformer of words: ids (B, L) -> (B, D).
 
-    Positions are learned, from sines and cosines on; PAD, which may only stand at the end, is never attended.
-    `causal`: a token sees only those before it and itself. `words` (V, D) is the embedding, which language models also
-    use to score words.
+    Positions are learned, from sines and cosines on; PAD, which may only stand at the end, is never attended. `words` (V, D)
+    is the embedding, which language models also use to score words, so it is small; a LayerNorm on words and positions
+    (BERT, Devlin et al., NAACL 2019) keeps it from vanishing beside what the blocks add.
+    `causal`: a token sees only those before it and itself. `pool`: the feature is the mean of the tokens, or the last one, as
+    in CLIP; of a causal net by default the last. A method that trains no output at the last token takes the mean.
     """
+
+    undecayed = ("positions",)
 
     def __init__(
         self,
@@ -41,13 +46,15 @@ class TextEncoder(nn.Module):
         nn.init.normal_(self.words.weight, std=0.02)
         # of the size of the words; among sines and cosines neighbours are found sooner than among random vectors
         self.positions = nn.Parameter(0.02 * math.sqrt(2) * sincos_positions(dim, (self.length,)))
+        self.norm = nn.LayerNorm(dim, eps=1e-6)
         self.transformer = Transformer(dim, depth, heads)
+        self.pool: Literal["mean", "last"] = "last" if causal else "mean"
 
     def embed(self, text: Tensor) -> Tensor:
-        """ids (B, L) -> words with positions (B, L, D), L up to `length`."""
+        """ids (B, L) -> words with positions (B, L, D), normalised, L up to `length`."""
         if text.shape[1] > self.length:
             raise UserError(f"the text encoder takes {self.length} tokens, not {text.shape[1]}")
-        return self.words(text) + self.positions[: text.shape[1]]
+        return self.norm(self.words(text) + self.positions[: text.shape[1]])
 
     def encode(self, text: Tensor) -> Tensor:
         """ids (B, L) -> features of each token (B, L, D), final norm applied; those of PAD mean nothing."""
@@ -56,9 +63,9 @@ class TextEncoder(nn.Module):
     def forward(self, text: Tensor) -> Tensor:
         """ids (B, L) -> features (B, D)."""
         h_BLD, real_BL = self.encode(text), _real(text)
-        if self.causal:
+        if self.pool == "last":
             last_B = real_BL.sum(1) - 1
-            return h_BLD[torch.arange(len(text), device=text.device), last_B]
+            return h_BLD[torch.arange(text.shape[0], device=text.device), last_B]
         weight_BL = real_BL / real_BL.sum(1, keepdim=True)
         return (weight_BL[:, None].to(h_BLD.dtype) @ h_BLD)[:, 0]
 

@@ -14,7 +14,7 @@ from timm.models import checkpoint_seq
 from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 
-from nolabel.networks.transformer import added_to_scores, attention_weights
+from nolabel.networks.transformer import added_to_scores, attention_weights, sincos_positions, xavier
 
 
 class ViTEncoder(nn.Module):
@@ -36,6 +36,8 @@ class ViTEncoder(nn.Module):
         self.map_dims: tuple[int, ...] = (self.dim, self.dim)
         self.timm_arguments: dict[str, Any] | None = None
         """with which `timm.create_model` builds `net`, None where timm does not have it"""
+        self.started = False
+        """whether its weights were loaded"""
 
     def patchify(self, x: Tensor) -> Tensor:
         """Images (B, C, side, side) -> (B, L, P), patches row by row, in each the order (row, column, channel)."""
@@ -110,7 +112,7 @@ class ViTEncoder(nn.Module):
         prefix = [token_1TD for token_1TD in (net.cls_token, net.reg_token) if token_1TD is not None]
         if prefix:
             prefix_1TD = torch.cat(tuple(prefix), 1) + self._positions(self.grid)[0]
-            tokens_BKD = torch.cat((prefix_1TD.expand(len(tokens_BKD), -1, -1), tokens_BKD), 1)
+            tokens_BKD = torch.cat((prefix_1TD.expand(tokens_BKD.shape[0], -1, -1), tokens_BKD), 1)
         return net.norm_pre(net.pos_drop(tokens_BKD))
 
     def _positions(self, grid: tuple[int, int]) -> tuple[Tensor | float, Tensor | float]:
@@ -123,3 +125,19 @@ class ViTEncoder(nn.Module):
         if tuple(grid) != self.grid:
             table = resample_abs_pos_embed(table, list(grid), list(self.grid), num_prefix_tokens=count)
         return table[:, :count] if count else 0.0, table[:, count:]
+
+
+def fixed_positions(encoder: Any) -> None:
+    """Sines and cosines that do not train for positions, and linear layers from Xavier's: how MAE starts a ViT of timm.
+
+    He et al., CVPR 2022, appendix A.1. Encoders with loaded weights or without a table that trains stay as they are.
+    """
+    table = getattr(getattr(encoder, "net", None), "pos_embed", None)
+    if not isinstance(encoder, ViTEncoder) or encoder.started or not isinstance(table, nn.Parameter):
+        return
+    net, before = encoder.net, table.shape[1] - encoder.length
+    net.blocks.apply(xavier)
+    nn.init.xavier_uniform_(net.patch_embed.proj.weight.flatten(1))  # a view: as a linear layer
+    del net.pos_embed
+    positions_LD = sincos_positions(encoder.dim, encoder.grid)
+    net.register_buffer("pos_embed", F.pad(positions_LD, (0, 0, before, 0))[None])

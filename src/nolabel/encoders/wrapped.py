@@ -15,7 +15,7 @@ from nolabel.core import UserError
 from nolabel.networks.batchnorm import layer_norms
 from nolabel.networks.mlp import mlp
 from nolabel.views.color import rgb_to_lab, rgb_to_ydbdr
-from nolabel.views.parts import overlapping
+from nolabel.views.parts import middle_tiles, overlapping, standardised
 
 SPACES = {
     "lab": (rgb_to_lab, (50.0, 0.0, 0.0), (50.0, 40.0, 40.0)),
@@ -101,12 +101,33 @@ class Patchwise(Wrapped):
         self.encoder = layer_norms(encoder) if layer_norm else encoder
         self.patch, self.stride = patch, stride
 
-    def grid(self, patches: Tensor) -> Tensor:
+    def each(self, patches: Tensor) -> Tensor:
         """Patches (B, h, w, C, p, p) -> features of each (B, h, w, D)."""
         return self.encoder(patches.flatten(0, 2)).unflatten(0, patches.shape[:3])
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.grid(overlapping(x, self.patch, self.stride)).mean((1, 2))
+        return self.each(overlapping(x, self.patch, self.stride)).mean((1, 2))
+
+
+class Tilewise(Wrapped):
+    """The mean of an encoder's features of the tiles in the middle of `grid` x `grid` cells: (B, C, S, S) -> (B, D).
+
+    What a net that was trained on tiles alone knows of an image, for they are what it has seen: `tile` pixels a side, and
+    each standardised where they were in training. Raises ValueError where cells of the image are smaller than a tile.
+    """
+
+    def __init__(self, encoder: Any, grid: int, tile: int, standardise: bool = True):
+        super().__init__(encoder, encoder.dim, grid=grid, tile=tile, standardise=standardise)
+        self.encoder = encoder
+        self.cells, self.tile, self.standardise = grid, tile, standardise  # `grid` is what encoders of tokens have
+
+    def each(self, tiles: Tensor) -> Tensor:
+        """Tiles (B, K, C, p, p), standardised by the view -> features of each (B, K, D)."""
+        return self.encoder(tiles.flatten(0, 1)).unflatten(0, tiles.shape[:2])
+
+    def forward(self, x: Tensor) -> Tensor:
+        tiles = middle_tiles(x, self.cells, self.tile)
+        return self.each(standardised(tiles) if self.standardise else tiles).mean(1)
 
 
 class Edges(Wrapped):
@@ -154,4 +175,6 @@ class Recurrent(Wrapped):
 
 def wrap(encoder: Any, kind: str, **arguments: Any) -> Wrapped:
     """Make again what `wrapped` of a card describes, around a fresh encoder."""
-    return {c.__name__: c for c in (Headed, LightAndColour, Patchwise, Edges, Recurrent)}[kind](encoder, **arguments)
+    return {c.__name__: c for c in (Headed, LightAndColour, Patchwise, Tilewise, Edges, Recurrent)}[kind](
+        encoder, **arguments
+    )

@@ -23,7 +23,7 @@ from nolabel.engine.parallel import wrap
 from nolabel.engine.precision import attention_for, autocast_dtype
 from nolabel.engine.settings import Settings
 from nolabel.engine.shard import dealt, part_of, plain, shard, synchronised, whole
-from nolabel.optim import learning_rate, optimizer, weight_decay
+from nolabel.optim import learning_rate, optimizer, steady, undecayed, weight_decay
 
 _SILENCE, _ATTENTION = 10.0, 2.0
 """seconds after which a line is logged in any case, and between two moments at which several ranks heed a signal"""
@@ -113,13 +113,19 @@ class Run:
     @property
     def fraction(self) -> float:
         """Share of the whole run that is done."""
+        if self.stage >= self.method.stages:
+            return 1.0
         stage = self.step / self.steps
         if self.settings.minutes is not None:
             stage = min(1.0, max(stage, self._elapsed() / self._budget()))
-        return (self.stage + stage) / self.method.stages if self.stage < self.method.stages else 1.0
+        shares = self._shares()
+        return sum(shares[: self.stage]) + stage * shares[self.stage]
+
+    def _shares(self) -> tuple[float, ...]:
+        return self.method.shares or (1 / self.method.stages,) * self.method.stages
 
     def _budget(self) -> float:
-        return 60 * (self.settings.minutes or 0.0) / self.method.stages
+        return 60 * (self.settings.minutes or 0.0) * self._shares()[self.stage]
 
     def _elapsed(self) -> float:
         return self.seconds + (time.monotonic() - self.since if hasattr(self, "since") else 0.0)
@@ -132,7 +138,8 @@ class Run:
         for p in self.method.parameters():
             p.requires_grad_(id(p) in trained)
         self.call: nn.Module = self.method if self.sharded else wrap(self.method)
-        self.optims = {name: optimizer(self.method.optim, ps) for name, ps in self.groups.items()}
+        marked = undecayed(self.method), steady(self.method)
+        self.optims = {name: optimizer(self.method.optim, ps, *marked) for name, ps in self.groups.items()}
 
     def state_dict(self) -> dict[str, Any]:
         """Everything that a fresh process needs to go on bit for bit."""
@@ -229,9 +236,12 @@ class Run:
         """Train one stage; False if it was left early."""
         if self.fresh:
             seed_all(fold(self.settings.seed, self.stage, 0, -2))
+            begun = time.monotonic()
             self.method.begin_stage(self.clock(), self.data)
             self._prepare()
             self.fresh = False
+            # labelling a whole data set is no training: a stage keeps the minutes it was given
+            self.since += time.monotonic() - begun
         parts = self.settings.accumulate
         feed = self.feed(fold(self.settings.seed, 1 + self.stage), self.step * parts)
         self.waited = 0.0
@@ -304,9 +314,9 @@ class Run:
         if o.clip is not None:
             torch._foreach_mul_(grads, (o.clip / (norm + 1e-6)).clamp(max=1.0))
         if fine:
-            rate, decay = learning_rate(o, t, self.settings.batch), weight_decay(o, t)
+            decay = weight_decay(o, t)
             for group in optim.param_groups:
-                group["lr"] = rate
+                group["lr"] = learning_rate(o, t, self.settings.batch, group.get("steady", False))
                 if group["decays"]:
                     group["weight_decay"] = decay
             optim.step()

@@ -13,7 +13,7 @@ ImageNet Models Transfer Better? CVPR 2019, appendix A. arXiv:1805.08974. Protoc
 Features are standardised by the statistics of the rows that are fitted. `c` is the penalty chosen; `at_edge` is 1 where
 it is the first or last of the grid, so that a wider grid might do better.
 
-Shapes: N rows, D features, C classes (the penalty is lower-case c in code).
+Shapes: N rows, D features, R axes that they span, C classes (the penalty is lower-case c in code).
 """
 
 from dataclasses import dataclass
@@ -104,7 +104,8 @@ class Probe:
 
         L-BFGS in the coordinates where the problem is closest to round: standardised features are turned to their
         principal axes, which leaves |W|^2 as it is, and the weight of axis d is measured in units of
-        1 / sqrt(p lambda_d + 1 / (C N)), with lambda_d its variance and p the curvature of the softmax at zero.
+        1 / sqrt(p lambda_d + 1 / (C N)), with lambda_d its variance and p the curvature of the softmax at zero. Of fewer
+        samples than features only the axes that they span are taken: the best W lies there.
         """
         classes = classes or int(y_N.max()) + 1
         mean_D = x_ND.mean(0)
@@ -112,21 +113,25 @@ class Probe:
         # constant features say nothing, and their rounding must not be blown up
         scale_D = torch.where(std_D > 1e-6 * mean_D.abs().clamp(min=1e-6), 1 / std_D, 0)
         z_ND = (x_ND.float() - mean_D).mul_(scale_D)
-        lambda_D, axes_DD = torch.linalg.eigh(z_ND.T @ z_ND / len(z_ND))
-        z_ND = z_ND @ axes_DD
+        if len(z_ND) < z_ND.shape[1]:
+            _, size_R, axes_RD = torch.linalg.svd(z_ND, full_matrices=False)
+            lambda_R, axes_DR = size_R.square() / len(z_ND), axes_RD.T
+        else:
+            lambda_R, axes_DR = torch.linalg.eigh(z_ND.T @ z_ND / len(z_ND))
+        z_NR = z_ND @ axes_DR
         curvature = (1 - 1 / classes) / classes
 
         if start is None:
-            w_CD, b_C = z_ND.new_zeros(classes, x_ND.shape[1]), z_ND.new_zeros(classes)
+            w_CR, b_C = z_NR.new_zeros(classes, z_NR.shape[1]), z_NR.new_zeros(classes)
         else:
-            w_CD = torch.where(scale_D > 0, start.weight_CD * std_D, 0) @ axes_DD
+            w_CR = torch.where(scale_D > 0, start.weight_CD * std_D, 0) @ axes_DR
             b_C = start.bias_C + start.weight_CD @ mean_D
         probes = []
         for c in grid:
             penalty = 1 / (c * len(y_N))
-            unit_D = (curvature * lambda_D.clamp(min=0) + penalty).rsqrt()
-            w_CD, b_C = _solve(z_ND, y_N, w_CD, b_C, penalty, unit_D, curvature**-0.5, iterations)
-            weight_CD = w_CD @ axes_DD.T * scale_D
+            unit_R = (curvature * lambda_R.clamp(min=0) + penalty).rsqrt()
+            w_CR, b_C = _solve(z_NR, y_N, w_CR, b_C, penalty, unit_R, curvature**-0.5, iterations)
+            weight_CD = w_CR @ axes_DR.T * scale_D
             probes.append(cls(weight_CD, b_C - weight_CD @ mean_D))
         return probes
 

@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from nolabel.core import UserError
+from nolabel.core import Logs, UserError
 from nolabel.core.dist import gather, mean_over_ranks, own_rows, sum_over_ranks
 from nolabel.losses.distill import distill
 from nolabel.losses.precision import wide, without_autocast
@@ -58,6 +58,30 @@ def sinkhorn(
     return plan_BK.mul_(prototype_K).mul_(sample_B[:, None])
 
 
+def targets(logits: Tensor, temperature: float, center_K: Tensor | None = None, weight: Tensor | None = None) -> Tensor:
+    """What a teacher's logits (..., K) ask of a student, without gradient: softmax((x - center) / temperature).
+
+    (DINO: Caron et al., ICCV 2021, eq. 1.) Without a centre it is the codes of Sinkhorn-Knopp over all rows of all ranks
+    (DINOv2: Oquab et al., TMLR 2024, section 4), to which rows count as much as their `weight` (...,) says.
+    """
+    if center_K is not None:
+        return ((wide(logits).detach() - center_K) / temperature).softmax(-1)
+    weight_B = None if weight is None else weight.flatten().float()
+    return sinkhorn(logits.flatten(0, -2), temperature, weight_B=weight_B).view(logits.shape)
+
+
+@without_autocast
+@torch.no_grad()
+def teacher_logs(p: Tensor) -> Logs:
+    """What tells the two collapses of a teacher's probabilities (..., K) apart: `teacher_entropy`, ln K where all are
+    uniform, and `prototypes_used`, 1 / K where all are the same one.
+    """
+    p_BK = wide(p).flatten(0, -2)
+    return {
+        "teacher_entropy": -torch.special.xlogy(p_BK, p_BK).sum(1).mean(), "prototypes_used": usage(p_BK)
+    }  # fmt: skip
+
+
 def swap(
     scores_VBK: Tensor | Sequence[Tensor], codes_TBK: Tensor | Sequence[Tensor], temperature: float = 0.1
 ) -> Tensor:
@@ -66,6 +90,12 @@ def swap(
     L = 1/T sum_t 1/(V-1) sum_{v != t} mean_b -sum_k Q_tbk log softmax(s_vb / tau)_k. Codes are of the first T views.
     """
     return distill(scores_VBK, codes_TBK, temperature)
+
+
+@without_autocast
+def products(x: Tensor, rows_KD: Tensor) -> Tensor:
+    """x (..., B, D) with each of K rows (..., K, D): (..., B, K) in fp32, for a temperature multiplies what bf16 leaves out."""
+    return wide(x) @ wide(rows_KD).mT
 
 
 @without_autocast

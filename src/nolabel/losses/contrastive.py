@@ -18,6 +18,7 @@ from torch import Tensor
 from nolabel.core import UserError
 from nolabel.core.dist import gather, rank, sum_over_ranks, world
 from nolabel.losses.precision import wide, without_autocast
+from nolabel.losses.weighted import weighted_mean
 
 TILE = {"cpu": 2**19}
 """scores in one tile by device type, 2**26 elsewhere"""
@@ -225,6 +226,25 @@ def info_nce_places(
     own_M = (query_MD * key_BD[positive_M]).sum(1)
     hidden_MS = positive_M[:, None] if skip_MS is None else torch.cat((positive_M[:, None], skip_MS), 1)
     return _cross_entropy(query_MD, own_M, gather(key_BD), hidden_MS + rank() * len(key_BD), None)
+
+
+@without_autocast
+def info_nce_distinct(query_MD: Tensor, key_BD: Tensor, positive_M: Tensor, thing_B: Tensor) -> tuple[Tensor, Tensor]:
+    """`info_nce_places` where several keys may be of one thing, or of nothing -> (loss, accuracy).
+
+    `thing_B` numbers what the keys are of, alike on all ranks; 0 is nothing. The keys of the positive's thing are no
+    negatives, those of nothing are neither negatives nor positives: the mean is over the other queries of all ranks, 0 where
+    there are none. Holds the pair matrix (M, N).
+    """
+    query_MD, key_BD = wide(query_MD), wide(key_BD)
+    own_M, thing_M = (query_MD * key_BD[positive_M]).sum(1), thing_B[positive_M]
+    thing_N = gather(thing_B)
+    alike_MN = (thing_N == thing_M[:, None]) | (thing_N == 0)
+    scores_MN = (query_MD @ gather(key_BD).T).masked_fill(alike_MN, -torch.inf)
+    each_M = torch.cat((own_M[:, None], scores_MN), 1).logsumexp(1) - own_M
+    own_M, top_M = own_M.detach(), scores_MN.detach().amax(1)
+    right_M = own_M > top_M + 8 * torch.finfo(own_M.dtype).eps * own_M.abs()
+    return weighted_mean(each_M, thing_M != 0), weighted_mean(right_M.to(own_M.dtype), thing_M != 0)
 
 
 @without_autocast

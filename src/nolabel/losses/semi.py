@@ -76,13 +76,14 @@ def entropy(logits_BC: Tensor) -> Tensor:
 
 
 def virtual_adversary(
-    net: Callable[[Tensor], Tensor], x: Tensor, epsilon: float, xi: float = 1e-6, iterations: int = 1
+    net: Callable[[Tensor], Tensor], x: Tensor, epsilon: float, xi: float = 1e-3, iterations: int = 1
 ) -> Tensor:
     """The direction r of length epsilon in which the predictions of each sample of x (B, ...) change most, no gradient.
 
     r <- epsilon g / |g|, g = grad_d KL(p(x) || p(x + xi d)), by power iterations from a random d of length one (Miyato,
     Maeda, Koyama, Ishii, TPAMI 2019, algorithm 1); a random step where there are none. In float32 also under autocast:
-    in bfloat16 x + xi d would be x.
+    in bfloat16 x + xi d would be x. Their xi of 1e-6 is too short for float32, too: KL grows with its square, so what is
+    left of its gradient is rounding.
     """
     with torch.autocast(x.device.type, enabled=False), torch.enable_grad():
         x = wide(x).detach()
@@ -101,7 +102,7 @@ def virtual_adversary(
 
 
 def _unit(x: Tensor) -> Tensor:
-    """Each sample divided by its largest value first: gradients of xi = 1e-6 would underflow when squared."""
+    """Each sample divided by its largest value first: gradients of a small xi would underflow when squared."""
     axes = tuple(range(1, x.ndim))
     x = x / x.abs().amax(axes, keepdim=True).clamp(min=1e-30)
     return x / x.square().sum(axes, keepdim=True).sqrt().clamp(min=1e-12)

@@ -83,27 +83,32 @@ class Decoder(nn.Module):
 class Critic(nn.Module):
     """Images (B, channels, size, size), and codes (B, codes) where there are any -> logits (B,), high for real.
 
-    Convolutions of stride 2 down to 4 x 4 at most, leaky ReLUs, batch norm after all but the first (DCGAN).
+    Convolutions of stride 2 down to 4 x 4 at most, leaky ReLUs, batch norm after all but the first (DCGAN). A code is
+    added to the channels of every layer after the first, as the authors of BiGAN do it: a critic that sees it at the end
+    alone tells images from paintings and never asks whether the two belong together.
     """
 
     def __init__(self, channels: int, size: int, width: int = 64, codes: int = 0, hidden: int = 256):
         super().__init__()
-        layers: list[nn.Module] = []
-        wide_in, wide = channels, width
-        while size > 4:
-            norm = [nn.BatchNorm2d(wide)] if layers else []
-            layers += [nn.Conv2d(wide_in, wide, 4, 2, 1, bias=not norm), *norm, nn.LeakyReLU(0.2)]
-            size, wide_in, wide = size // 2, wide, min(2 * wide, 8 * width)
-        self.image = nn.Sequential(*layers, nn.Flatten(), nn.Linear(wide_in * size * size, hidden), nn.LeakyReLU(0.2))
-        self.code = nn.Sequential(nn.Linear(codes, hidden), nn.LeakyReLU(0.2)) if codes else None
-        joint = 2 * hidden if codes else hidden
-        self.last = nn.Sequential(nn.Linear(joint, hidden), nn.LeakyReLU(0.2), nn.Linear(hidden, 1))
+        convs, wide_in, wide = [nn.Conv2d(channels, width, 4, 2, 1)], width, 2 * width
+        while (size := size // 2) > 4:
+            convs.append(nn.Conv2d(wide_in, wide, 4, 2, 1, bias=False))
+            wide_in, wide = wide, min(2 * wide, 8 * width)
+        flat = wide_in * size * size
+        self.convs = nn.ModuleList(convs)
+        self.norms = nn.ModuleList(nn.BatchNorm2d(conv.out_channels) for conv in convs[1:])
+        self.into, self.last = nn.Linear(flat, hidden), nn.Linear(hidden, 1)
+        told = [*(conv.out_channels for conv in convs[1:]), hidden] if codes else []
+        self.tell = nn.ModuleList(nn.Linear(codes, wide, bias=False) for wide in told)
 
     def forward(self, x: Tensor, z_BD: Tensor | None = None) -> Tensor:
-        h = self.image(x)
-        if self.code is not None:
-            h = torch.cat((h, self.code(z_BD)), 1)
-        return self.last(h)[:, 0]
+        told = [layer(z_BD) for layer in self.tell]
+        h = F.leaky_relu(self.convs[0](x), 0.2)
+        for i, (conv, norm) in enumerate(zip(self.convs[1:], self.norms)):
+            h = conv(h) + told[i][:, :, None, None] if told else conv(h)
+            h = F.leaky_relu(norm(h), 0.2)
+        h = self.into(h.flatten(1)) + told[-1] if told else self.into(h.flatten(1))
+        return self.last(F.leaky_relu(h, 0.2))[:, 0]
 
 
 class ChannelwiseLinear(nn.Module):

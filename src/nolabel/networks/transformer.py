@@ -14,10 +14,11 @@ from functools import partial
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from timm.models.vision_transformer import Block
 from torch import Tensor, nn
 
-__all__ = ["Block", "Transformer", "attention_weights", "sincos_positions", "tapped"]
+__all__ = ["Block", "Transformer", "attend", "attention_weights", "sincos_positions", "tapped"]
 
 
 class Transformer(nn.Module):
@@ -71,6 +72,13 @@ def added_to_scores(visible: Tensor, dtype: torch.dtype) -> Tensor:
     of booleans.
     """
     return torch.zeros_like(visible, dtype=dtype).masked_fill(~visible, -math.inf)
+
+
+def attend(q_BHQd: Tensor, k_BHKd: Tensor, v_BHKd: Tensor, fused: bool) -> Tensor:
+    """softmax(q k^T / sqrt(d)) v -> (B, H, Q, d), by the fused kernel or as plain products."""
+    if fused:
+        return F.scaled_dot_product_attention(q_BHQd, k_BHKd, v_BHKd)
+    return (q_BHQd / math.sqrt(q_BHQd.shape[-1]) @ k_BHKd.mT).softmax(-1) @ v_BHKd
 
 
 def attention_weights(block: Any, x_BLD: Tensor) -> Tensor:

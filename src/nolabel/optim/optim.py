@@ -9,19 +9,40 @@ from nolabel.core import Optim, UserError
 from nolabel.core.fields import nearest
 
 
-def optimizer(settings: Optim, parameters: Iterable[nn.Parameter]) -> torch.optim.Optimizer:
-    """One optimiser over `parameters`; biases, norms, positions and single tokens (ndim 1 or leading 1s) never decay.
+def undecayed(model: nn.Module) -> list[nn.Parameter]:
+    """What modules name in `undecayed`, as dotted names of their own: tables that papers keep out of weight decay."""
+    return [module.get_parameter(name) for module in model.modules() for name in getattr(module, "undecayed", ())]
 
-    Raises `UserError` for a name that neither torch nor timm knows.
+
+def steady(model: nn.Module) -> list[nn.Parameter]:
+    """What modules name in `steady`, parameters or modules of theirs: what papers train at a rate without a schedule."""
+    named = [(module, f"{name}.") for module in model.modules() for name in getattr(module, "steady", ())]
+    return [p for module, name in named for k, p in module.named_parameters() if f"{k}.".startswith(name)]
+
+
+def optimizer(
+    settings: Optim,
+    parameters: Iterable[nn.Parameter],
+    free: Iterable[nn.Parameter] = (),
+    constant: Iterable[nn.Parameter] = (),
+) -> torch.optim.Optimizer:
+    """One optimiser over `parameters`; biases, norms and single tokens (ndim 1 or leading 1s) never decay, nor do `free`.
+
+    Its groups say what the schedules leave alone: `decays` is whether the weight decay is theirs, and `steady` whether the
+    rate is not, which is so for `constant`. Raises `UserError` for a name that neither torch nor timm knows.
     """
-    every = list(parameters)
-    decays = [p for p in every if sum(n > 1 for n in p.shape) > 1 and p.shape[0] > 1]
-    plain = [p for p in every if not (sum(n > 1 for n in p.shape) > 1 and p.shape[0] > 1)]
+    kept, unscheduled = ({id(p) for p in ps} for ps in (free, constant))
+    parts: dict[tuple[bool, bool], list[nn.Parameter]] = {
+        (decays, still): [] for still in (False, True) for decays in (True, False)
+    }
+    for p in parameters:
+        decays = sum(n > 1 for n in p.shape) > 1 and p.shape[0] > 1 and id(p) not in kept
+        parts[decays, id(p) in unscheduled].append(p)
     groups = [
-        {"params": decays, "weight_decay": settings.weight_decay, "decays": True},
-        {"params": plain, "weight_decay": 0.0, "decays": False},
+        {"params": ps, "weight_decay": settings.weight_decay if decays else 0.0, "decays": decays, "steady": still}
+        for (decays, still), ps in parts.items()
+        if ps
     ]
-    groups = [g for g in groups if g["params"]]
     match settings.name.lower():
         case "adamw":
             return torch.optim.AdamW(groups, settings.lr, settings.betas, fused=True)
@@ -33,7 +54,10 @@ def optimizer(settings: Optim, parameters: Iterable[nn.Parameter]) -> torch.opti
             from timm.optim.lars import Lars
 
             # without weight decay timm's LARS leaves the rate alone, which is what 1-D parameters need
-            return Lars(groups, settings.lr, settings.momentum, trust_coeff=settings.trust, nesterov=settings.nesterov)
+            return Lars(
+                groups, settings.lr, settings.momentum, trust_coeff=settings.trust, trust_clip=settings.trust_clip,
+                nesterov=settings.nesterov,
+            )  # fmt: skip
         case "muon":
             from timm.optim import Muon
 

@@ -5,10 +5,15 @@ import math
 from nolabel.core import Clock, Optim
 
 
-def learning_rate(settings: Optim, t: Clock, batch: int) -> float:
-    """Linear warm-up, then a half cosine to `final_lr`, or steps where `drops` are given. `batch` is global."""
+def learning_rate(settings: Optim, t: Clock, batch: int, steady: bool = False) -> float:
+    """Linear warm-up, then a half cosine to `final_lr`, or steps where `drops` are given. `batch` is global.
+
+    `steady` parameters have the highest rate all along.
+    """
     peak = settings.lr * (batch / 256 if settings.scaled else 1.0)
-    warmup = min(settings.warmup_epochs * t.epoch_steps, 0.25 * t.steps)
+    if steady:
+        return peak
+    warmup = min(max(settings.warmup_epochs * t.epoch_steps, settings.warmup_steps), 0.25 * t.steps)
     if t.step < warmup:
         return peak * (t.step + 1) / warmup if warmup >= 1 else peak
     if settings.drops:

@@ -8,7 +8,7 @@ import tempfile
 import time
 import zlib
 from contextlib import nullcontext
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from multiprocessing.connection import Connection
 from pathlib import Path
 from statistics import median
@@ -138,12 +138,13 @@ def _score(row: dict[str, Any]) -> dict[str, Any]:
 def own(trained: "Trained", name: str) -> dict[str, Any]:
     """The method's own criterion on held-out samples: its loss, or what its forward logs; beside it untrained weights.
 
-    Both see the same views and draw the same masks.
+    Both see the same views and draw the same masks, and have looked at the data before the first step, if the method does.
     """
     import torch
 
     from nolabel import plan as plans
-    from nolabel.core.random import generator, seed_all
+    from nolabel.api import Access
+    from nolabel.core.random import fold, generator, seed_all
     from nolabel.engine import Checkpoints
 
     data = trained.built.data
@@ -153,8 +154,12 @@ def own(trained: "Trained", name: str) -> dict[str, Any]:
     t, split = plans.clock_at_end(state), data.splits.get("test", data.splits["train"])
     found = []
     for weights in (state["method"], None):
-        method = plans.build(trained.plan, torch.device("cpu"), data).method.eval()
-        if weights is not None:
+        built = plans.build(trained.plan, torch.device("cpu"), data)
+        method = built.method.eval()
+        if weights is None:
+            seed_all(fold(trained.plan.settings.seed, 0, 0, -2))  # as the run did
+            method.begin_stage(replace(t, step=0, stage=0), Access(built, torch.device("cpu")))
+        else:
             method.load_state_dict(weights)
         columns = [c for c in split.columns if c != "label" or method.labelled]
         total, parts = 0.0, torch.arange(min(HELD_OUT, len(split))).split(PART)

@@ -10,6 +10,7 @@ from functools import cache
 from typing import TYPE_CHECKING, NamedTuple
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 if TYPE_CHECKING:
@@ -68,6 +69,13 @@ def draw(
         sigma=torch.where(_happens(u[10], [v.blur for v in views]), _between(u[11], *view.blur_sigma), 0.0),
         solarize=_happens(u[12], [v.solarize for v in views]),
     )
+
+
+def uncolored(draws: Draws) -> Draws:
+    """The same crops and flips, and nothing else."""
+    jitter = F.pad(torch.ones_like(draws.jitter[:, :3]), (0, 1))
+    no, sigma = torch.zeros_like(draws.gray), torch.zeros_like(draws.sigma)
+    return draws._replace(jitter=jitter, gray=no, sigma=sigma, solarize=no)
 
 
 def channel_stats(

@@ -24,7 +24,7 @@ from torch import Tensor
 
 from nolabel.core.types import Batch
 from nolabel.views import torch_executor
-from nolabel.views.draw import Draws, Jitter, Pair, channel_stats, draw
+from nolabel.views.draw import Draws, Jitter, Pair, channel_stats, draw, uncolored
 
 Interpolation = Literal["bilinear", "bicubic"]
 Executor = Literal["numba", "torch", "compiled"]
@@ -156,6 +156,8 @@ class MultiCrop:
     blur_sigma: Pair = (0.1, 2.0)
     solarize: tuple[float, float, float] = (0.0, 0.2, 0.0)
     interpolation: Interpolation = "bicubic"
+    clean: bool = False
+    """the large crops also as they are but for crop and flip, under `clean` (DINOv3's Gram anchoring)"""
     mean: tuple[float, ...] = IMAGENET_MEAN
     std: tuple[float, ...] = IMAGENET_STD
 
@@ -165,7 +167,11 @@ class MultiCrop:
         Every (B, C, S, S) of them is channels last in memory.
         """
         first, second, local = self.each()
-        views = {"global": render(batch["image"], [first, second], rng, executor)}
+        image, large = batch["image"], [first, second]
+        draws = draws_of(image, large, rng)
+        views = {"global": execute(image, large, draws, executor).unflatten(0, (2, len(image)))}
+        if self.clean:
+            views["clean"] = execute(image, large, uncolored(draws), executor).unflatten(0, (2, len(image)))
         if self.locals:
             views["local"] = render(batch["image"], [local] * self.locals, rng, executor)
         return {**_others(batch), **views}
@@ -194,11 +200,16 @@ def _each(recipe: TwoViews | MultiCrop, count: int, **changes: Any) -> list[OneV
 
 def render(image_BHWC: Tensor, views: list[OneView], rng: torch.Generator, executor: Executor | None = None) -> Tensor:
     """Views of one size of every image: uint8 (B, H, W, C) -> float32 (V, B, C, size, size)."""
+    draws = draws_of(image_BHWC, views, rng)
+    return execute(image_BHWC, views, draws, executor).unflatten(0, (len(views), len(image_BHWC)))
+
+
+def draws_of(image_BHWC: Tensor, views: list[OneView], rng: torch.Generator) -> Draws:
+    """What is drawn for views of every image uint8 (B, H, W, C), a row for each."""
     if image_BHWC.dtype != torch.uint8 or image_BHWC.ndim != 4:
         raise ValueError(f"image must be uint8 (B, H, W, C), not {image_BHWC.dtype} {tuple(image_BHWC.shape)}")
     count, height, width, _ = image_BHWC.shape
-    draws = draw(views, count, height, width, rng, image_BHWC.device)
-    return execute(image_BHWC, views, draws, executor).unflatten(0, (len(views), count))
+    return draw(views, count, height, width, rng, image_BHWC.device)
 
 
 def execute(image_BHWC: Tensor, views: list[OneView], draws: Draws, executor: Executor | None = None) -> Tensor:

@@ -67,7 +67,8 @@ class Palette(nn.Module):
 
         The uniform part is over colours that can have been seen at all.
         """
-        prior_Q = (self.seen / self.seen.sum().clamp(min=1e-12)) @ self.smooth
+        seen_Q = torch.where(self.seen.sum() > 0, self.seen, 1.0)  # before any image all colours count alike
+        prior_Q = (seen_Q / seen_Q.sum()) @ self.smooth
         present_Q = (prior_Q > 1e-9).float()
         flat_Q = present_Q / present_Q.sum().clamp(min=1)
         weight_Q = present_Q / ((1 - self.uniform) * prior_Q + self.uniform * flat_Q).clamp(min=1e-12)

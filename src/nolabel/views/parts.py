@@ -4,16 +4,19 @@ Shapes: B images, C channels, S side of the view, K parts, h x w grid of patches
 """
 
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
 
 from nolabel.core.types import Batch
 from nolabel.views.draw import Jitter, Pair
-from nolabel.views.image import Executor, OneView, TwoViews, render, to_uint8
+from nolabel.views.image import Executor, OneView, TwoViews, plain, render, to_uint8
+from nolabel.views.weak import luma, normalised, rand_augment_round
 
 Transform = Literal["jigsaw", "rotation"]
+PIXELS: dict[str, Any] = {"mean": (0.0,) * 3, "std": (1.0,) * 3}
+"""fields of a view that leave its pixels in [0, 1]"""
 
 
 def _uniform(rng: torch.Generator, device: torch.device, *shape: int) -> Tensor:
@@ -40,6 +43,22 @@ def tiles(x_BCHW: Tensor, grid: int, side: int, rng: torch.Generator) -> Tensor:
     column_BKs = (start[1] + place % grid * cell)[..., None] + pixel
     image_B = torch.arange(b, device=device).view(-1, 1, 1, 1)
     return x_BCHW.permute(0, 2, 3, 1)[image_B, row_BKs[..., None], column_BKs[:, :, None]].permute(0, 1, 4, 2, 3)
+
+
+def middle_tiles(x_BCHW: Tensor, grid: int, side: int) -> Tensor:
+    """`tiles` without chance: the square in the middle of each cell."""
+    cell = min(x_BCHW.shape[2:]) // grid
+    if side > cell:
+        raise ValueError(f"tiles of {side} pixels do not fit into cells of {cell}")
+    start = (cell - side) // 2
+    cut = x_BCHW[..., start : start + (grid - 1) * cell + side, start : start + (grid - 1) * cell + side]
+    return overlapping(cut, side, cell).flatten(1, 2)
+
+
+def standardised(x_BKCpp: Tensor) -> Tensor:
+    """Each part to mean 0 and deviation 1 over its pixels and channels."""
+    var, mean = torch.var_mean(x_BKCpp, (2, 3, 4), keepdim=True, correction=0)
+    return (x_BKCpp - mean) / (var + 1e-5).sqrt()
 
 
 def shuffle(parts_BK: Tensor, rng: torch.Generator) -> Tensor:
@@ -94,9 +113,11 @@ class ImageAndParts(OneView):
 
 @dataclass(frozen=True)
 class TwoViewsAndParts(TwoViews):
-    """Two views `a` and `b`, and `parts` of a third crop with the colours of `a`. The defaults are InfoMin's."""
+    """Two views `a` and `b`, and `parts` of a third crop with colours as they are. The defaults are InfoMin's."""
 
     scale: Pair = (0.2, 1.0)
+    operations: int = 2
+    """rounds of RandAugment on `a` and `b`, see `views.weak`"""
     transform: Transform = "jigsaw"
     """jigsaw or rotation, see `parts`"""
     part_scale: Pair = (0.6, 1.0)
@@ -109,8 +130,16 @@ class TwoViewsAndParts(TwoViews):
 
     def __call__(self, batch: Batch, rng: torch.Generator, executor: Executor | None = None) -> Batch:
         """`image` uint8 (B, H, W, C) -> `a`, `b` float32 (B, C, size, size), `parts` (B, K, C, p, p)."""
-        made = TwoViews.__call__(self, batch, rng, executor)
-        third = replace(self.each()[0], scale=self.part_scale, blur=0.0)
+        made = TwoViews.__call__(replace(self, **PIXELS) if self.operations else self, batch, rng, executor)
+        if self.operations:
+            both = torch.cat((made["a"], made["b"])).clamp_(0, 1)
+            for _ in range(self.operations):
+                both = rand_augment_round(both, rng)
+            made["a"], made["b"] = normalised(both, self.mean, self.std).chunk(2)
+        third = OneView(
+            size=self.size, scale=self.part_scale, ratio=self.ratio, flip=self.flip, interpolation=self.interpolation,
+            mean=self.mean, std=self.std,
+        )  # fmt: skip
         return {**made, "parts": parts(batch, third, self.transform, rng, executor)}
 
 
@@ -131,6 +160,8 @@ class Patches(OneView):
     """probability that two of three channels of a patch are dropped, and replaced by their mean over the data"""
     patch_scale: Pair = (0.7, 1.0)
     """range of the share of the patch that a crop of it keeps, enlarged again"""
+    patch_ratio: Pair = (3 / 4, 4 / 3)
+    """range of the width / height of that crop"""
     patch_flip: float = 0.5
     """probability"""
     patch_jitter: Jitter = (0.4, 0.4, 0.4, 0.1)
@@ -150,8 +181,8 @@ class Patches(OneView):
         shape = x_BhwCpp.shape[:3]
         x_BhwpCp = to_uint8(x_BhwCpp.flatten(0, 2), self.mean, self.std)
         each = OneView(
-            size=self.patch, scale=self.patch_scale, flip=self.patch_flip, jitter=self.patch_jitter,
-            gray=self.patch_gray, mean=self.mean, std=self.std,
+            size=self.patch, scale=self.patch_scale, ratio=self.patch_ratio, flip=self.patch_flip,
+            jitter=self.patch_jitter, gray=self.patch_gray, mean=self.mean, std=self.std,
         )  # fmt: skip
         (x,) = render(x_BhwpCp, [each], rng, executor)
         if self.drop_color > 0 and x.shape[1] == 3:
@@ -160,3 +191,15 @@ class Patches(OneView):
             dropped = (which < self.drop_color) & (channel != (kept * 3).long())
             x = x.masked_fill(dropped, 0.0)
         return {**made, "patches": x.unflatten(0, shape)}
+
+    def plain(self, batch: Batch) -> Batch:
+        """That of `OneView`; grey where all views are, for then the net has seen no colours."""
+        if self.gray < 1 or batch["image"].shape[-1] != 3:
+            return OneView.plain(self, batch)
+        x = plain(batch["image"], self.test_size or self.size, **PIXELS)
+        return {"image": normalised(luma(x).expand_as(x), self.mean, self.std)}
+
+    def resized(self, size: int) -> "Patches":
+        """The view with `size` pixels a side, and as many patches in proportion, which overlap as much."""
+        stride = max(1, self.stride * size // self.size)
+        return replace(self, size=size, stride=stride, patch=round(self.patch * stride / self.stride))

@@ -1,7 +1,8 @@
 """Views of point clouds: crop and drop of cuboids, subset, rotation, scale, flip, jitter, centring.
 
 The order is crop -> drop -> subset -> rotate -> scale -> flip -> jitter -> centre -> shift. Each step has one draw for
-each sample and view. Centring after the crop hides where in the cloud the crop was.
+each sample and view. Centring after the crop hides where in the cloud the crop was. A crop with fewer points than the view
+takes some of its own again, never one from outside.
 
 Shapes: B clouds, P stored points, N points of a view.
 """
@@ -27,7 +28,7 @@ class OneCloud:
 
     reads: ClassVar[tuple[str, ...]] = ("points",)
     points: int = 1024
-    """N, of a view; clouds with fewer give all they have"""
+    """N, of a view; as many as are stored where those are fewer"""
     crop: Pair = (1.0, 1.0)
     """range of the share of points kept: those in a cuboid about a random point"""
     drop: float = 0.0
@@ -48,10 +49,15 @@ class OneCloud:
     shift: float = 0.2
     """largest shift along each axis"""
 
+    @property
+    def stored(self) -> int:
+        """Stored points that it wants of a sample, so that the smallest crop has enough; at most 50,000."""
+        return min(50_000, math.ceil(self.points / self.crop[0]))
+
     def __call__(self, batch: Batch, rng: torch.Generator) -> Batch:
         """`points` float32 (B, P, 3) -> `x` (B, N, 3)."""
         x_BP3 = batch["points"]
-        index_BN = first(self.rank(x_BP3, rng), self.points)
+        index_BN = inside(self.rank(x_BP3, rng), self.points)
         return {**_others(batch), "x": self.move(_pick(x_BP3, index_BN), rng)}
 
     def plain(self, batch: Batch) -> Batch:
@@ -119,10 +125,10 @@ class TwoClouds(OneCloud):
         rank_a_BP, rank_b_BP = self.rank(x_BP3, rng), self.rank(x_BP3, rng)
         shared_BM = first(rank_a_BP + rank_b_BP.floor(), min(self.pairs, self.points))
         views = {}
+        foremost_M = torch.arange(-shared_BM.shape[1], 0, device=x_BP3.device, dtype=rank_a_BP.dtype)
         for name, rank_BP in (("a", rank_a_BP), ("b", rank_b_BP)):
-            rest_BN = first(rank_BP.scatter(1, shared_BM, math.inf), self.points - shared_BM.shape[1])
-            rest_BN = rest_BN[:, : x_BP3.shape[1] - shared_BM.shape[1]]
-            views[name] = self.move(_pick(x_BP3, torch.cat((shared_BM, rest_BN), 1)), rng)
+            rank_BP = rank_BP.scatter(1, shared_BM, foremost_M.expand_as(shared_BM))
+            views[name] = self.move(_pick(x_BP3, inside(rank_BP, self.points)), rng)
         return {**_others(batch), **views}
 
 
@@ -144,6 +150,14 @@ def rotations(count: int, up: int | None, rng: torch.Generator) -> Tensor:
 def first(rank_BP: Tensor, count: int) -> Tensor:
     """Numbers of the `count` points of lowest rank (B, count), all of them where there are fewer."""
     return rank_BP.argsort(1)[:, :count]
+
+
+def inside(rank_BP: Tensor, count: int) -> Tensor:
+    """Numbers of `count` points, or of P if that is less (B, N): those of a rank below 1, lowest first, and again from the
+    first on where they are too few.
+    """
+    order_BP, own_B1 = rank_BP.argsort(1), (rank_BP < 1).sum(1, keepdim=True).clamp(min=1)
+    return order_BP.gather(1, torch.arange(min(count, rank_BP.shape[1]), device=rank_BP.device) % own_B1)
 
 
 def _centred(x_BN3: Tensor) -> Tensor:

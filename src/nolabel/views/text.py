@@ -7,9 +7,10 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
-from nolabel.core.types import END, PAD, Batch
+from nolabel.core.types import END, PAD, START, Batch
 
 
 @dataclass(frozen=True)
@@ -34,7 +35,11 @@ class OneText:
 
 @dataclass(frozen=True)
 class Passages:
-    """`count` neighbouring passages of `length` tokens of each row, in their order, under `text`."""
+    """`count` neighbouring passages of `length` tokens of each row, in their order, under `text`.
+
+    They are cuts of running text: none begins with START, and END stands only where the text ends. Short texts leave the last
+    passages empty, which is all PAD.
+    """
 
     reads: ClassVar[tuple[str, ...]] = ("text",)
     count: int = 3
@@ -43,13 +48,19 @@ class Passages:
 
     def __call__(self, batch: Batch, rng: torch.Generator) -> Batch:
         """`text` int64 (B, L) -> `text` (B, count, min(W, L // count)), a random window of each row, cut evenly."""
-        text_BL = batch["text"]
+        text_BL = running(batch["text"])
         each = min(self.length, text_BL.shape[1] // self.count)
         return {**batch, "text": window(text_BL, self.count * each, rng).unflatten(1, (self.count, each))}
 
     def plain(self, batch: Batch) -> Batch:
-        """`text` int64 (B, L) -> one passage, the beginning of each row, `text` (B, min(W, L))."""
-        return {"text": beginning(batch["text"], self.length)}
+        """`text` int64 (B, L) -> the whole text, all but START, `text` (B, L)."""
+        return {"text": running(batch["text"])}
+
+
+def running(text_BL: Tensor) -> Tensor:
+    """Texts (B, L) without the START in front of them; what follows moves up and PAD ends them."""
+    rest_BL = F.pad(text_BL[:, 1:], (0, 1), value=PAD)
+    return torch.where(text_BL[:, :1] == START, rest_BL, text_BL)
 
 
 def window(text_BL: Tensor, length: int, rng: torch.Generator) -> Tensor:

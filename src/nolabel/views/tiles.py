@@ -4,7 +4,7 @@ Shapes: B images, C channels, K tiles, p their side in pixels, V copies.
 """
 
 import itertools
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from typing import Literal
 
@@ -14,8 +14,8 @@ from torch import Tensor
 
 from nolabel.core.types import Batch
 from nolabel.views.draw import Jitter, Pair
-from nolabel.views.image import Executor, OneView, render
-from nolabel.views.parts import tiles
+from nolabel.views.image import Executor, Interpolation, OneView, draws_of, execute, render
+from nolabel.views.parts import standardised, tiles
 
 Criterion = Literal["max_min", "max_mean"]
 
@@ -42,10 +42,28 @@ class Tiles(OneView):
         """`image` uint8 (B, H, W, C) -> `tiles` float32 (B, grid^2, C, tile, tile)."""
         made = OneView.__call__(self, batch, rng, executor)
         x_BKCpp = tiles(made.pop("x"), self.grid, self.tile, rng)
-        if self.standardise:
-            var, mean = torch.var_mean(x_BKCpp, (2, 3, 4), keepdim=True, correction=0)
-            x_BKCpp = (x_BKCpp - mean) / (var + 1e-5).sqrt()
-        return {**made, "tiles": x_BKCpp}
+        return {**made, "tiles": standardised(x_BKCpp) if self.standardise else x_BKCpp}
+
+    def resized(self, size: int) -> "Tiles":
+        """The view with `size` pixels a side, and tiles in proportion."""
+        return replace(self, size=size, tile=self.tile * size // self.size)
+
+
+@dataclass(frozen=True)
+class AnyFilter(OneView):
+    """One view a sample, under `x`, each resized by a filter drawn for it, bilinear or bicubic, whatever `interpolation` says.
+
+    Then the traces of a filter do not tell whether an image was resized once more (Noroozi, Pirsiavash, Favaro, ICCV 2017).
+    """
+
+    def __call__(self, batch: Batch, rng: torch.Generator, executor: Executor | None = None) -> Batch:
+        """`image` uint8 (B, H, W, C) -> `x` float32 (B, C, size, size), channels last in memory."""
+        image = batch["image"]
+        drawn = draws_of(image, [self], rng)
+        ways: tuple[Interpolation, ...] = "bilinear", "bicubic"
+        one, other = (execute(image, [replace(self, interpolation=way)], drawn, executor) for way in ways)
+        first = torch.rand(len(one), 1, 1, 1, generator=rng, device=rng.device).to(one.device, non_blocking=True) < 0.5
+        return {**{k: v for k, v in batch.items() if k != "image"}, "x": torch.where(first, one, other)}
 
 
 @dataclass(frozen=True)

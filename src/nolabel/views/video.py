@@ -3,6 +3,9 @@
 Crop, flip and colours are those of `views.image`; what was drawn for a clip holds for all of its frames. Contrast turns
 around the mean of each frame, as torchvision has it for a clip of images.
 
+Strides and gaps count stored frames, 8 a second where nothing else is said (`data.settle.FPS`). Papers mostly count those of
+a recording at 30: their every fourth frame is every frame here.
+
 Legend: B samples, T frames as stored, F frames of a view, C channels, S side in pixels.
 """
 
@@ -28,8 +31,13 @@ class OneClip(OneView):
     reads: ClassVar[tuple[str, ...]] = ("video",)
     frames: int = 16
     """F"""
-    stride: int = 4
+    stride: int = 1
     """stored frames from one frame of the view to the next; less where the stored clip is too short for it"""
+
+    @property
+    def stored(self) -> int:
+        """Stored frames that it wants of a sample."""
+        return self.frames * self.stride
 
     def __call__(self, batch: Batch, rng: torch.Generator) -> Batch:  # type: ignore[override]
         """`video` uint8 (B, T, H, W, C) -> `x` float32 (B, C, F, size, size), channels last in memory."""
@@ -46,7 +54,11 @@ class OneClip(OneView):
 
     def when(self, video_BTHWC: Tensor, start_B: Tensor) -> Tensor:
         """The numbers of the stored frames (B, F) of clips that begin at the share `start` of all starts."""
-        return frame_numbers(video_BTHWC.shape[1], self.frames, self.stride, start_B)
+        return frame_numbers(video_BTHWC.shape[1], self.frames, self.stride, start_B, self.lasting(video_BTHWC))
+
+    def lasting(self, video_BTHWC: Tensor) -> Tensor | None:
+        """How many of the stored frames of each sample may be taken (B,); None for all."""
+        return None
 
     def render(self, video_BFHWC: Tensor, rng: torch.Generator) -> Tensor:
         """Augmented frames, one draw a clip: uint8 (B, F, H, W, C) -> float32 (B, C, F, size, size)."""
@@ -58,7 +70,8 @@ class OneClip(OneView):
     def middle(self, video_BTHWC: Tensor, frames: int | None = None) -> Tensor:
         """The clip, or any number of frames, in the middle without augmentation: (B, C, F, size, size)."""
         half_B = torch.full((len(video_BTHWC),), 0.5, device=video_BTHWC.device)
-        index_BF = frame_numbers(video_BTHWC.shape[1], frames or self.frames, self.stride, half_B)
+        lasting_B = self.lasting(video_BTHWC)
+        index_BF = frame_numbers(video_BTHWC.shape[1], frames or self.frames, self.stride, half_B, lasting_B)
         clip = take_frames(video_BTHWC, index_BF)
         x = plain_images(clip.flatten(0, 1), self.test_size or self.size, self.mean, self.std)
         return x.unflatten(0, index_BF.shape).transpose(1, 2)
@@ -80,11 +93,16 @@ class Clips(OneClip):
     gray: float = 0.2
     blur: float = 0.5
     frames: int = 8
-    stride: int = 8
+    stride: int = 2
     clips: int = 2
     """R"""
     together: bool = False
     """all clips of a sample begin at one time: they differ in augmentation only (rho = 1 of the study)"""
+
+    @property
+    def stored(self) -> int:
+        """Four times the length of a clip where they are to be of different times: then every second pair does not overlap."""
+        return self.frames * self.stride * (1 if self.together or self.clips == 1 else 4)
 
     def __call__(self, batch: Batch, rng: torch.Generator) -> Batch:  # type: ignore[override]
         """`video` uint8 (B, T, H, W, C) -> `clips` float32 (R, B, C, F, size, size)."""
@@ -92,6 +110,11 @@ class Clips(OneClip):
         first = random_start(video, rng)
         starts = [first, *(first if self.together else random_start(video, rng) for _ in range(self.clips - 1))]
         return {**_others(batch), "clips": torch.stack([self.clip(video, rng, start_B) for start_B in starts])}
+
+    def lasting(self, video_BTHWC: Tensor) -> Tensor:
+        """Those before the copies of the last frame that fill up short recordings: much is stored, and clips are short."""
+        moves_BT = changes(video_BTHWC) > 0
+        return (moves_BT * torch.arange(2, video_BTHWC.shape[1] + 1, device=moves_BT.device)).amax(1)
 
 
 @dataclass(frozen=True)
@@ -104,6 +127,11 @@ class TwoDirections(OneClip):
 
     motion: bool = True
     """see the frames as gray and changes of gray instead of colours"""
+
+    @property
+    def stored(self) -> int:
+        """The clip, and a frame before it of which the first change is told."""
+        return self._longer().frames * self.stride
 
     def __call__(self, batch: Batch, rng: torch.Generator) -> Batch:  # type: ignore[override]
         """`video` uint8 (B, T, H, W, C) -> `a`, `b` float32 (B, C, F, size, size), C = 3 with `motion`."""
@@ -131,12 +159,18 @@ class FiveFrames(OneClip):
 
     frames: int = 5
     """of the plain view"""
-    stride: int = 8
+    stride: int = 5
     """of the plain view"""
-    gap: tuple[int, int] = (8, 30)
-    """least and largest number of stored frames between neighbours; at most a quarter of the clip"""
+    gap: tuple[int, int] = (2, 8)
+    """least and largest number of stored frames from one to the next, at most a quarter of the clip; the paper's b and d are
+    half a second to two seconds apart"""
     busy: bool = True
     """choose the window with a probability in proportion to how much its pixels change"""
+
+    @property
+    def stored(self) -> int:
+        """Four of the largest gaps."""
+        return max(4 * self.gap[1] + 1, self.frames * self.stride)
 
     def __call__(self, batch: Batch, rng: torch.Generator) -> Batch:  # type: ignore[override]
         """`video` uint8 (B, T, H, W, C) -> `frames` float32 (B, C, 5, size, size)."""
@@ -178,7 +212,6 @@ class PatchGraph(OneClip):
     size: int = 256
     scale: Pair = (0.5, 1.0)
     frames: int = 4
-    stride: int = 2
     patch: int = 64
     """p, side of a node in pixels"""
     step: int = 32
@@ -225,7 +258,6 @@ class LightAndColorClip(OneClip):
     size: int = 256
     scale: Pair = (0.5, 1.0)
     frames: int = 4
-    stride: int = 4
 
     def __call__(self, batch: Batch, rng: torch.Generator) -> Batch:  # type: ignore[override]
         """`video` uint8 (B, T, H, W, 3) -> `light` float32 (B, 1, F, size, size) in [-1, 1], `ab` (B, 2, F, ...)."""
@@ -245,16 +277,18 @@ def _light_and_ab(x_BCFSS: Tensor) -> tuple[Tensor, Tensor]:
     return (lab_BCFSS[:, :1] - 50) / 50, lab_BCFSS[:, 1:]
 
 
-def frame_numbers(stored: int, frames: int, stride: int, start_B: Tensor) -> Tensor:
+def frame_numbers(stored: int, frames: int, stride: int, start_B: Tensor, lasting_B: Tensor | None = None) -> Tensor:
     """Numbers (B, F) of `frames` out of `stored` frames, `stride` apart or as far as fits, from shares of all starts.
 
-    start  (B,) in [0, 1): 0 is the first possible start, the largest value below 1 the last; all are equally likely
+    start    (B,) in [0, 1): 0 is the first possible start, the largest value below 1 the last; all are equally likely
+    lasting  (B,) how many of the stored frames count, by default all; where they are too few it is the first start
     """
     if frames > stored:
         raise UserError(f"a view of {frames} frames does not fit into stored clips of {stored} frames")
     stride = min(stride, (stored - 1) // (frames - 1)) if frames > 1 else 1
-    starts = stored - (frames - 1) * stride
-    first_B = (start_B * starts).long().clamp(max=starts - 1)
+    starts_B = (torch.full_like(start_B, stored).long() if lasting_B is None else lasting_B) - (frames - 1) * stride
+    starts_B = starts_B.clamp(min=1)
+    first_B = torch.minimum((start_B * starts_B).long(), starts_B - 1)
     return first_B[:, None] + stride * torch.arange(frames, device=start_B.device)
 
 

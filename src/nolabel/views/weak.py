@@ -78,13 +78,17 @@ class WeakStrong(Weak):
             strong = rand_augment_round(strong, rng)
         if self.cutout > 0:
             strong = cut_out(strong, self.cutout, rng)
-        return {**_others(batch), "weak": _normalised(weak, self), "strong": _normalised(strong, self)}
+        return {
+            **_others(batch),
+            "weak": normalised(weak, self.mean, self.std),
+            "strong": normalised(strong, self.mean, self.std),
+        }
 
 
 def shift_and_flip(x_BCHW: Tensor, shift: float, rng: torch.Generator, flip: bool = True) -> Tensor:
-    """Move each image by up to `shift` of its side, reflected at the border, and mirror half of them."""
+    """Move each image by up to `shift` of its side, reflected at the border, and mirror half of them; 0 moves none."""
     b, _, height, width = x_BCHW.shape
-    pad = max(1, round(shift * min(height, width)))
+    pad = max(1, round(shift * min(height, width))) if shift > 0 else 0
     x_BCHW = F.pad(x_BCHW, (pad, pad, pad, pad), mode="reflect")
     top_B11, left_B11 = torch.randint(2 * pad + 1, (2, b, 1, 1), generator=rng, device=x_BCHW.device)
     flip_B11 = torch.rand(b, 1, 1, generator=rng, device=x_BCHW.device) < (0.5 if flip else 0.0)
@@ -124,7 +128,8 @@ def _blend(x: Tensor, other: Tensor, u: Tensor) -> Tensor:
     return torch.lerp(other, x, 0.05 + 0.9 * u).clamp(0, 1)
 
 
-def _luma(x: Tensor) -> Tensor:
+def luma(x: Tensor) -> Tensor:
+    """Pixels (N, C, H, W) in grey (N, 1, H, W): of RGB as `views.image` has it, else the mean channel."""
     if x.shape[1] != 3:
         return x.mean(1, keepdim=True)
     r, g, b = (w * x[:, i : i + 1] for i, w in enumerate(LUMA))
@@ -190,8 +195,8 @@ OPERATIONS: tuple[Callable[[Tensor, Tensor], Tensor] | None, ...] = (
     None,  # identity
     _autocontrast,
     lambda x, u: _blend(x, torch.zeros_like(x), u),  # brightness
-    lambda x, u: _blend(x, _luma(x).expand_as(x), u),  # colour
-    lambda x, u: _blend(x, _luma(x).mean((2, 3), keepdim=True).expand_as(x), u),  # contrast
+    lambda x, u: _blend(x, luma(x).expand_as(x), u),  # colour
+    lambda x, u: _blend(x, luma(x).mean((2, 3), keepdim=True).expand_as(x), u),  # contrast
     _equalize,
     _posterize,
     _geometry("rotate", math.radians(30)),
@@ -205,8 +210,9 @@ OPERATIONS: tuple[Callable[[Tensor, Tensor], Tensor] | None, ...] = (
 """the operations of FixMatch (Sohn et al. 2020, table 12)"""
 
 
-def _normalised(x_BCHW: Tensor, views: Weak) -> Tensor:
-    mean, std = channel_stats(views.mean, views.std, x_BCHW.shape[1])
+def normalised(x_BCHW: Tensor, mean: tuple[float, ...], std: tuple[float, ...]) -> Tensor:
+    """Pixels in [0, 1] by mean and deviation of each channel, channels last in memory."""
+    mean, std = channel_stats(mean, std, x_BCHW.shape[1])
     x_BCHW = (x_BCHW - x_BCHW.new_tensor(mean).view(-1, 1, 1)) / x_BCHW.new_tensor(std).view(-1, 1, 1)
     return x_BCHW.contiguous(memory_format=torch.channels_last)
 

@@ -8,12 +8,11 @@ arXiv:2004.12943.
            P_i = the rows j != i with the largest min( v_i . v_j, a_i . a_j ) of the banks                  (eq. 5 and 6)
     NCE(q; bank, P) = - mean_{p in P} log h(p) - sum_{noise rows k} log(1 - h(k)),   b_i <- n( m b_i + (1 - m) z_i )
 
-Shapes: B clips, N in the data, E embedding, P agreeing rows. h is that of instance discrimination, with a constant for each
-of the four comparisons, of its first batch: clips are more like clips than like sounds, and with the constant of those CMA
-drives everything apart. CMA begins where AVID has learned enough for the banks to mean something, after `instance` of the
-epochs, and its noise rows are none of P_i. Differs: noise rows are drawn once for the whole batch; CMA goes on in the same
-run with the same optimiser; all of P_i are positives in every step, where the code draws 8 of them; the banks start with
-the embeddings of all clips instead of noise.
+Shapes: B clips, N in the data, E embedding, P agreeing rows. h is that of instance discrimination, with the Z of random
+rows in all four comparisons. CMA begins where AVID has learned enough for the banks to mean something, after `instance` of
+the epochs, and its noise rows are none of P_i. Differs: noise rows are drawn once for the whole batch; CMA goes on in the
+same run with the same optimiser; all of P_i are positives in every step, where the code draws 8 of them; the banks start
+with the embeddings of all clips instead of noise.
 """
 
 import torch
@@ -24,7 +23,7 @@ from nolabel.core import Method, Optim
 from nolabel.core.dist import join_rows, own_rows
 from nolabel.losses.contrastive import nce
 from nolabel.losses.geometry import feature_std
-from nolabel.networks.memory import MemoryBank, Partition, agreeing_rows
+from nolabel.networks.memory import MemoryBank, agreeing_rows, partition
 from nolabel.networks.mlp import mlp
 from nolabel.views.sounding import SoundingClip
 
@@ -61,7 +60,6 @@ class AVID(Method):
         norms = {"norm": "bn" if self.norm else None, "last_norm": "bn_noaffine" if self.norm else None}
         self.heads = nn.ModuleDict({k: mlp(net.dim, *widths, **norms) for k, net in self.encoders.items()})
         self.banks = nn.ModuleDict({k: MemoryBank(data.size, self.out, self.bank_momentum) for k in self.encoders})
-        self.alike = nn.ModuleDict({k: Partition() for k in self.encoders})
         self.count = min(self.agreeing, data.size - 1)
         self.register_buffer("friends", torch.arange(data.size)[:, None].repeat(1, self.count))
         self.register_buffer("found", torch.zeros(()))  # 1 once there are agreeing rows
@@ -73,9 +71,6 @@ class AVID(Method):
     def begin_epoch(self, t, data):
         late = t.epoch - self.instance * t.epochs
         if self.instance < 1 and late >= 0 and (not self.found or round(t.epoch) % self.refresh == 0):
-            if not self.found:
-                for constant in self.alike.values():
-                    constant.mean_exp.zero_()
             one, other = (bank.rows for bank in self.banks.values())
             self.friends.copy_(join_rows(agreeing_rows(one, other, self.count, own_rows(len(one))), len(one)))
             self.found.fill_(1)
@@ -87,18 +82,18 @@ class AVID(Method):
         z_BE = {k: F.normalize(head(self.encoders[k](views[k])).float()) for k, head in self.heads.items()}
         logs = {"std": torch.stack([feature_std(z) for z in z_BE.values()]).amin()}
 
-        def contrast(k, bank, positive, drawn, constant):
+        def contrast(k, bank, positive, drawn):
             noise_KE, skip_BS = bank.noise(drawn, hidden_BS)
-            partition = constant.partition(z_BE[k], noise_KE, self.temperature)
-            return nce(z_BE[k], bank(positive), noise_KE, self.temperature, partition, skip_BS)
+            mean_exp = partition(self.out, self.temperature)
+            return nce(z_BE[k], bank(positive), noise_KE, self.temperature, mean_exp, skip_BS)
 
         drawn, near = (self.banks["video"].draw(count) for count in (self.negatives, self.within))
         cross = within = 0.0
         for k, other in OTHER.items():
-            part, logs[f"{k}_accuracy"] = contrast(k, self.banks[other], index_B, drawn, self.banks[other])
+            part, logs[f"{k}_accuracy"] = contrast(k, self.banks[other], index_B, drawn)
             cross = cross + part / 2
         for k in OTHER:
-            within = within + contrast(k, self.banks[k], friend_BP, near, self.alike[k])[0] / 2
+            within = within + contrast(k, self.banks[k], friend_BP, near)[0] / 2
         for k, bank in self.banks.items():
             bank.update(index_B, z_BE[k])
         loss = torch.lerp(cross, within, self.found / 2)

@@ -9,7 +9,7 @@ arXiv:1807.05520.
 Shapes: B images of N, D features, K clusters. Every epoch, or every few, the clusters are found anew from plain views and
 the classifier g starts anew. f sees edges, for clusters of colours are easy to find. Differs: the weight w_n stands for
 drawing clusters uniformly, which the paper calls equivalent; one optimiser serves all, so that the momentum of g outlives
-it.
+it; a net with wide layers of its own (`hidden` 0) is clustered behind its last ReLU.
 """
 
 import torch

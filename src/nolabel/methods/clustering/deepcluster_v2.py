@@ -18,7 +18,8 @@ from torch import nn
 
 from nolabel.core import Method, Optim
 from nolabel.core.dist import join_rows, own_rows
-from nolabel.losses.cluster import kmeans, usage
+from nolabel.losses.cluster import kmeans, products, usage
+from nolabel.losses.geometry import feature_std
 from nolabel.networks.memory import MemoryBank
 from nolabel.networks.mlp import mlp
 from nolabel.networks.multicrop import each_crop
@@ -64,11 +65,12 @@ class DeepClusterV2(Method):
     def forward(self, views, t):
         h_VBD = each_crop(self.encoder, views)
         z_VBP = F.normalize(self.projector(h_VBD.flatten(0, 1)).float(), dim=1).unflatten(0, h_VBD.shape[:2])
-        logits_HVBK = torch.einsum("vbp,hkp->hvbk", z_VBP, self.centroids).float() / self.temperature
+        logits_HVBK = products(z_VBP, self.centroids[:, None]) / self.temperature
         target_HVB = self.cluster[:, None, views["index"]].expand(logits_HVBK.shape[:-1])
         loss = F.cross_entropy(logits_HVBK.flatten(0, 2), target_HVB.flatten())
         for view, bank in enumerate(self.banks):
             bank.update(views["index"], z_VBP[view])
         with torch.no_grad():
             accuracy = (logits_HVBK.argmax(-1) == target_HVB).float().mean()
-        return loss, {"cluster_accuracy": accuracy, "clusters_used": usage(logits_HVBK[0, 0].detach().softmax(-1))}
+        used, std = usage(logits_HVBK[0, 0].detach().softmax(-1)), feature_std(z_VBP[:2].flatten(0, 1))
+        return loss, {"cluster_accuracy": accuracy, "clusters_used": used, "std": std}

@@ -6,11 +6,12 @@ arXiv:1905.01278.
     s_n = (turn, super-cluster of x_n),   z_n = cluster of x_n inside its super-cluster                (section 3.2)
     L = mean_n w_n ( CE( V h_n, s_n ) + CE( W_{s_n} h_n, z_n ) ),   h_n = relu(g(f(turned x_n)))
 
-Shapes: B images of N, R = 4 turns, M super-clusters, S = R M super-classes, k = K / M clusters in each. Clusters are
-k-means on whitened features of upright images, found anew every few epochs, with fresh classifiers. w_n makes
-super-clusters equally frequent and so the clusters inside each. Differs: each image takes one turn a step, dealt by a
-hash of image and step, where each group of ranks has a turn of its own; super-clusters are found anew, too. f sees edges,
-as in DeepCluster. Every rank holds the classifiers of all super-classes: K is what its memory bears.
+Shapes: B images, N turned ones, R = 4 turns, M super-clusters, S = R M super-classes, k = K / M clusters in each. Clusters
+are k-means on whitened features of upright images, found anew every few epochs, with fresh classifiers; that of turns
+alone (M = 1) goes on. w_n makes super-clusters equally frequent and so the clusters inside each. M = K = 1 is RotNet. f
+sees edges, as in DeepCluster. Differs: each image takes one turn a step, dealt by a hash of image and step, where each
+group of ranks has a turn of its own; one optimiser serves all; `hidden` 0 is as in DeepCluster. Every rank holds the
+classifiers of all super-classes: K is what its memory bears.
 """
 
 import torch
@@ -43,6 +44,8 @@ class DeeperCluster(Method):
     """width of the two layers between encoder and classifiers; 0 leaves them out"""
     dropout: float = 0.5
     """in front of each of these layers"""
+    all_turns: bool = False
+    """every image of a batch in all four turns, as RotNet has them: four times the work, and a gradient that varies far less"""
     sobel: bool = True
     """edges of gray images in place of colours"""
     views: OneView = OneView(size=224, scale=(0.08, 1.0))
@@ -74,25 +77,25 @@ class DeeperCluster(Method):
         size_MK = (outer_N * inside + inner_N).bincount(minlength=self.weight.numel()).view_as(self.weight)
         used_M = (size_MK > 0).sum(1, keepdim=True)
         self.weight.copy_(count / ((used_M > 0).sum() * used_M * size_MK).clamp_min(1))
-        for classifier in (self.super_classifier, self.classifiers):
-            classifier.reset_parameters()
+        self.classifiers.reset_parameters()
+        if self.super_clusters > 1:  # else its classes are the turns, which stay what they are
+            self.super_classifier.reset_parameters()
 
     def forward(self, views, t):
-        turn_B = deal(views["index"], t.step, TURNS)
-        turned = torch.stack([torch.rot90(views["x"], turn, (2, 3)) for turn in range(TURNS)], 1)
-        x = turned[torch.arange(len(turn_B), device=turn_B.device), turn_B].contiguous(
-            memory_format=torch.channels_last
-        )
-        h_BD = F.relu(self.head(self.encoder(x)))
-        outer_B, inner_B = self.cluster[:, views["index"]]
-        super_B = turn_B * self.super_clusters + outer_B
-        super_BS = self.super_classifier(h_BD).float()
-        inside_BSK = self.classifiers(h_BD).float().unflatten(1, (TURNS * self.super_clusters, -1))
-        inside_BK = inside_BSK.gather(1, super_B[:, None, None].expand(-1, 1, inside_BSK.shape[2]))[:, 0]
-        losses_B = (F.cross_entropy(super_BS, super_B, reduction="none")
-                    + F.cross_entropy(inside_BK, inner_B, reduction="none"))  # fmt: skip
+        index_B, every_R = views["index"], torch.arange(TURNS, device=views["x"].device)
+        turned_BRCSS = torch.stack([torch.rot90(views["x"], turn, (2, 3)) for turn in range(TURNS)], 1)
+        turn_BT = every_R.expand(len(index_B), -1) if self.all_turns else deal(index_B, t.step, TURNS)[:, None]
+        x_NCSS = turned_BRCSS[torch.arange(len(index_B), device=index_B.device)[:, None], turn_BT].flatten(0, 1)
+        h_ND = F.relu(self.head(self.encoder(x_NCSS.contiguous(memory_format=torch.channels_last))))
+        outer_N, inner_N = self.cluster[:, index_B].repeat_interleave(turn_BT.shape[1], 1)
+        super_N = turn_BT.flatten() * self.super_clusters + outer_N
+        super_NS = self.super_classifier(h_ND).float()
+        inside_NSK = self.classifiers(h_ND).float().unflatten(1, (TURNS * self.super_clusters, -1))
+        inside_NK = inside_NSK.take_along_dim(super_N[:, None, None], 1)[:, 0]
+        losses_N = (F.cross_entropy(super_NS, super_N, reduction="none")
+                    + F.cross_entropy(inside_NK, inner_N, reduction="none"))  # fmt: skip
         logs = {
-            "super_accuracy": (super_BS.argmax(1) == super_B).float().mean(),
-            "cluster_accuracy": (inside_BK.argmax(1) == inner_B).float().mean(),
+            "super_accuracy": (super_NS.argmax(1) == super_N).float().mean(),
+            "cluster_accuracy": (inside_NK.argmax(1) == inner_N).float().mean(),
         }
-        return (self.weight[outer_B, inner_B] * losses_B).mean(), logs
+        return (self.weight[outer_N, inner_N] * losses_N).mean(), logs

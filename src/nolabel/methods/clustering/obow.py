@@ -20,8 +20,9 @@ from torch import nn
 from nolabel.core import Method, Optim
 from nolabel.core.dist import mean_over_ranks
 from nolabel.core.random import deal
-from nolabel.losses.cluster import bag_of_words, square_distances, usage
+from nolabel.losses.cluster import bag_of_words, products, square_distances, usage
 from nolabel.losses.distill import cross_entropy_soft
+from nolabel.losses.geometry import feature_std
 from nolabel.networks.ema import EMA
 from nolabel.networks.memory import Queue
 from nolabel.networks.mlp import mlp
@@ -59,14 +60,15 @@ class OBoW(Method):
         bags_BK = self.bags(views["whole"], deal(views["index"], t.step, 2**30))
         entropy = torch.stack([-(b * b.clamp_min(1e-12).log()).sum(1).mean() for b in bags_BK]).mean()
         loss, sizes = 0.0, [name for name in ("global", "local") if name in views]
-        for name in sizes:
-            f_VBD = self.encoder(views[name].flatten(0, 1)).float().unflatten(0, views[name].shape[:2])
+        features = [self.encoder(views[name].flatten(0, 1)).unflatten(0, views[name].shape[:2]) for name in sizes]
+        for f_VBD in features:
             for w_KD, bag_BK in zip(weights_KD, bags_BK):
-                logits_VBK = self.scale * (f_VBD @ w_KD.T)
+                logits_VBK = self.scale * products(f_VBD, w_KD)
                 loss = loss + cross_entropy_soft(logits_VBK, bag_BK.expand_as(logits_VBK)) / self.levels
         logs = {
             "words_used": usage(bags_BK[-1]),
             "words_an_image": entropy.exp(),
+            "std": feature_std(features[0].flatten(0, 1)),
             "distance": self.mean_distance[-1].clone(),
         }
         return loss - len(sizes) * entropy, logs

@@ -18,7 +18,8 @@ from torch import nn
 
 from nolabel.core import Method, Optim
 from nolabel.core.dist import own_rows, world
-from nolabel.losses.cluster import sinkhorn, swap, usage
+from nolabel.losses.cluster import products, sinkhorn, swap, usage
+from nolabel.losses.geometry import feature_std
 from nolabel.networks.memory import Queue
 from nolabel.networks.mlp import mlp
 from nolabel.networks.multicrop import each_crop
@@ -49,6 +50,8 @@ class SwAV(Method):
     """epochs before the queue is used"""
     freeze_last: float = 1
     """epochs during which the prototypes do not move"""
+    freeze_steps: int = 0
+    """steps during which they do not where these are more"""
     views: MultiCrop = SWAV_VIEWS
     optim: Optim = Optim("lars", lr=0.3, weight_decay=1e-6, warmup_epochs=10, final_lr=0.0048)
 
@@ -63,12 +66,17 @@ class SwAV(Method):
     def forward(self, views, t):
         h_VBD = each_crop(self.encoder, views)
         z_VBP = F.normalize(self.projector(h_VBD.flatten(0, 1)).float(), dim=1).unflatten(0, h_VBD.shape[:2])
-        scores_VBK = self.last(z_VBP).float()
+        scores_VBK = products(z_VBP, self.last.weight)
         with torch.no_grad():
             codes_TBK = torch.stack([self.codes(v, z_VBP[v], scores_VBK[v], t) for v in range(len(views["global"]))])
             entropy = -(codes_TBK * codes_TBK.clamp_min(1e-12).log()).sum(-1).mean()
         used = usage((scores_VBK[0].detach() / self.temperature).softmax(-1))
-        return swap(scores_VBK, codes_TBK, self.temperature), {"code_entropy": entropy, "prototypes_used": used}
+        logs = {
+            "code_entropy": entropy,
+            "prototypes_used": used,
+            "std": feature_std(z_VBP[: len(codes_TBK)].flatten(0, 1)),
+        }
+        return swap(scores_VBK, codes_TBK, self.temperature), logs
 
     def codes(self, view, z_BP, scores_BK, t):
         """Codes of one large crop, together with its queue once that is full."""
@@ -76,17 +84,21 @@ class SwAV(Method):
             return sinkhorn(scores_BK, self.epsilon, self.iterations)
         queue = self.queues[view]
         if t.epoch >= self.queue_from and t.step * len(z_BP) * world() >= self.queue:
-            earlier_QK = self.last(queue.rows[own_rows(self.queue)]).float()
+            earlier_QK = products(queue.rows[own_rows(self.queue)], self.last.weight)
             scores_BK = torch.cat((earlier_QK, scores_BK))
         queue.enqueue(z_BP)
         return sinkhorn(scores_BK, self.epsilon, self.iterations)[-len(z_BP) :]
 
+    def held(self, t):
+        """Whether the prototypes do not move yet."""
+        return t.step < max(self.freeze_last * t.epoch_steps, self.freeze_steps)
+
     def after_backward(self, t):
-        if t.epoch < self.freeze_last:
+        if self.held(t):
             self.last.weight.grad = None
 
     def after_step(self, t):
-        if t.epoch >= self.freeze_last:
+        if not self.held(t):
             self.normalise()
 
     @torch.no_grad()

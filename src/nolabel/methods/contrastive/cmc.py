@@ -6,9 +6,10 @@ Tian, Krishnan, Isola, "Contrastive Multiview Coding", ECCV 2020, arXiv:1906.058
     L = L(V1, V2) + L(V2, V1),   b_i <- normalise( mu b_i + (1 - mu) v_i ) in either bank                     (eq. 4)
 
 Shapes: B images, D features of either half, P embedding. Both halves see the same pixels, in Lab or YDbDr. What is kept is
-both encoders, 2 D features. NCE is that of instance discrimination. Differs: noise rows are drawn once for the whole
-batch; the halves are full encoders each, so choose one of half the width to compare at equal size; the banks start with
-the embeddings of all images instead of noise.
+both encoders, 2 D features. NCE is that of instance discrimination, with the Z of random rows for both. Differs: noise
+rows are drawn once for the whole batch; the halves are full encoders each, so choose one of half the width to compare at
+equal size; the banks start with the embeddings of all images instead of noise; channels of YDbDr (and Lab) are scaled by
+round numbers (0.5) instead of by their means and deviations on ImageNet (ranges in the case of Lab).
 """
 
 import torch
@@ -18,7 +19,7 @@ from torch import nn
 from nolabel.core import Method, Optim
 from nolabel.encoders.wrapped import LightAndColour
 from nolabel.losses.contrastive import info_nce, nce
-from nolabel.networks.memory import MemoryBank
+from nolabel.networks.memory import MemoryBank, partition
 from nolabel.views.image import OneView
 
 
@@ -58,8 +59,8 @@ class CMC(Method):
             if self.softmax:
                 part, accuracy = info_nce(v_BP, bank(index_B), noise_KP, self.temperature, skip_B)
             else:
-                partition = bank.partition(v_BP, noise_KP, self.temperature)
-                part, accuracy = nce(v_BP, bank(index_B), noise_KP, self.temperature, partition, skip_B)
+                mean_exp = partition(self.out, self.temperature)
+                part, accuracy = nce(v_BP, bank(index_B), noise_KP, self.temperature, mean_exp, skip_B)
             loss = loss + part
             logs |= {f"{name}_loss": part.detach(), f"{name}_accuracy": accuracy}
         for v_BP, bank in zip(v_2BP, self.banks):

@@ -4,7 +4,9 @@ van den Oord, Li, Vinyals, "Representation Learning with Contrastive Predictive 
 
     L = that of cpc_v2, downwards only                                                                 (eq. 4, section 3.2)
 
-Shapes: those of cpc_v2, of which every field stays one: each step from version 1 to 2 is a switch. Sound: `cpc_speech`.
+Shapes: those of cpc_v2, of which every field stays one: each step from version 1 to 2 is a switch. Images are grey always,
+also where the net is used. Sound: `cpc_speech`. Differs: the 60 pixels are enlarged to 64 instead of padded; the context
+net is that of version 2.
 """
 
 from nolabel.core import Optim, Preset
@@ -19,8 +21,8 @@ CPC_V1 = Preset(
         "target": 0,
         "scale": 1.0,
         "views": Patches(
-            size=256, patch=64, stride=32, gray=0.25, drop_color=0.0, patch_scale=(0.88, 0.88), patch_flip=0.0,
-            patch_jitter=(0.0, 0.0, 0.0, 0.0), patch_gray=0.0,
+            size=256, patch=64, stride=32, gray=1.0, drop_color=0.0, patch_scale=(0.88, 0.88), patch_ratio=(1.0, 1.0),
+            patch_flip=0.0, patch_jitter=(0.0, 0.0, 0.0, 0.0), patch_gray=0.0,
         ),
         "optim": Optim("adam", lr=2e-4, weight_decay=0.0, scaled=False, warmup_epochs=0),
     },

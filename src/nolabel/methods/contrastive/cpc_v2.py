@@ -58,7 +58,7 @@ class CPC(Method):
         return range(first, min(self.last, self.views.grid - 1) + 1)
 
     def forward(self, views, t):
-        z_BhwD = self.encoder.grid(views["patches"])
+        z_BhwD = self.encoder.each(views["patches"])
         target_BhwE = self.embed(z_BhwD)
         place_Bhw = torch.arange(target_BhwE[..., 0].numel(), device=z_BhwD.device).view(z_BhwD.shape[:3])
         losses, right = [], []

@@ -5,8 +5,8 @@ Hadsell, Chopra, LeCun, "Dimensionality Reduction by Learning an Invariant Mappi
     L = (1 - Y) 1/2 D^2 + Y 1/2 max(0, m - D)^2,   D = |G(x_1) - G(x_2)|,   Y = 0 for similar pairs             (eq. 4)
 
 Shapes: B images, P embedding, which is not normalised. Differs: similar are two views of an image, where the paper takes
-neighbours by pixels or known shifts; dissimilar are all other pairs of views in the global batch. The means over similar
-and over dissimilar pairs are added.
+neighbours by pixels or known shifts; dissimilar are the first view of one image and the second of any other in the global
+batch. The means over similar and over dissimilar pairs are added.
 """
 
 import torch

@@ -6,8 +6,9 @@ arXiv:2005.10243.
     L = (1 - beta) InfoNCE(q, k, queue) + beta InfoNCE(q', k, queue),  q' of the tiles of another crop        (section 5)
     theta_k <- m theta_k + (1 - m) theta_q;   I(v_1; v_2) >= ln(K + 1) - L                                    (eq. 1)
 
-Shapes: B images, T tiles, P projection, K rows of the queue. Tiles come in random order, as in PIRL. Differs: stronger
-colours in place of RandAugment; the heads of tiles have one layer each.
+Shapes: B images, T tiles, P projection, K rows of the queue. Tiles come in random order, as in PIRL, cropped and flipped
+only. Differs: RandAugment has the operations of FixMatch at uniform magnitudes, where the authors' are near the largest,
+and comes after grey instead of before it.
 """
 
 import torch
@@ -45,7 +46,7 @@ class InfoMin(Method):
         head = mlp(image.dim, self.hidden, self.out, norm=None)
         self.query = nn.Sequential(image, head)
         self.key = EMA(self.query)
-        self.part_head = nn.Linear(image.dim, self.out)
+        self.part_head = mlp(image.dim, self.hidden, self.out, norm=None)
         self.join = nn.Linear(self.views.count * self.out, self.out)
         self.memory = Queue(self.queue, self.out)
 
@@ -54,7 +55,7 @@ class InfoMin(Method):
         key_BP = shuffled(self.key, views["b"], splits)
         query_BP = in_groups(self.query, views["a"], splits)
         part_BTP = self.part_head(self.query[0](views["parts"].flatten(0, 1))).unflatten(0, (len(query_BP), -1))
-        joined_BP = self.join(part_BTP.flatten(1).relu())
+        joined_BP = self.join(part_BTP.flatten(1))
         same, accuracy = info_nce(query_BP, key_BP, self.memory.rows, self.temperature)
         jigsaw, _ = info_nce(joined_BP, key_BP, self.memory.rows, self.temperature)
         self.memory.enqueue(key_BP)

@@ -5,12 +5,13 @@ arXiv:1805.01978.
 
     P(i | v) = exp(b_i . v / tau) / Z,   h(i, v) = P(i | v) / (P(i | v) + m / n)                              (eq. 2, 6)
     L = -log h(i, v_i) - sum_{m noise rows j} log(1 - h(j, v_i)) + lambda |v_i - b_i|^2                       (eq. 7, 10)
-    b_i <- normalise( mu b_i + (1 - mu) v_i ),   Z = n mean exp(b . v / tau) of the first batch               (eq. 8)
+    b_i <- normalise( mu b_i + (1 - mu) v_i ),   Z = n E exp(b . v / tau) over random unit b                  (eq. 8)
 
 Shapes: B images, n in the data, P embedding. One view a step: the bank is the other. The m noise rows are drawn once for
 the whole batch and never hold an image's own; the paper draws them for each image. With `softmax` L is the cross-entropy
 of the image among the noise rows, and with `negatives=0` among all n: the paper's choice for small data. Differs: the
-bank starts with the embeddings of all images, for a short run cannot wait an epoch for noise to leave it.
+bank starts with the embeddings of all images, for a short run cannot wait an epoch for noise to leave it; Z is that of
+random rows by expectation, where the paper estimates it from its first batch, whose rows are random.
 """
 
 import torch.nn.functional as F
@@ -18,7 +19,7 @@ from torch import nn
 
 from nolabel.core import Method, Optim
 from nolabel.losses.contrastive import info_nce, nce
-from nolabel.networks.memory import MemoryBank
+from nolabel.networks.memory import MemoryBank, partition
 from nolabel.views.image import OneView
 
 
@@ -54,8 +55,8 @@ class InstanceDiscrimination(Method):
         if self.softmax:
             loss, accuracy = info_nce(v_BP, old_BP, noise_KP, self.temperature, skip_B)
         else:
-            partition = self.bank.partition(v_BP, noise_KP, self.temperature)
-            loss, accuracy = nce(v_BP, old_BP, noise_KP, self.temperature, partition, skip_B)
+            mean_exp = partition(self.out, self.temperature)
+            loss, accuracy = nce(v_BP, old_BP, noise_KP, self.temperature, mean_exp, skip_B)
         distance = (v_BP - old_BP).square().sum(1).mean()
         self.bank.update(index_B, v_BP)
         return loss + self.proximal * distance, {

@@ -6,7 +6,8 @@ Chen, Xie, He, "An Empirical Study of Training Self-Supervised Vision Transforme
     L = 2 tau ctr(q_1, k_2) + 2 tau ctr(q_2, k_1)                                                         (algorithm 1)
 
 Shapes: B images, D features, P projection. The keys of all ranks are compared, without gradient. For a ResNet-50 the
-paper takes `layers=2, last_norm=False, temperature=1` and LARS.
+paper takes `layers=2, last_norm=False, temperature=1` and LARS. Differs: batch norm sees both views at once, where the
+authors encode one after the other.
 """
 
 import torch

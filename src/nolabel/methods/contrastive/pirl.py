@@ -8,8 +8,9 @@ Misra, van der Maaten, "Self-Supervised Learning of Pretext-Invariant Representa
 
 Shapes: B images, K parts of an image, D features, P embedding. g embeds each part, then all of them as the view gives
 them: tiles come in random order, so that their order is nothing to know. h is that of instance discrimination, as in the
-authors' code. Differs: noise rows are drawn once for the whole batch; colours change alike in all tiles of an image; the
-bank starts with the embeddings of all images instead of noise.
+authors' code, with the Z of random rows. Differs: noise rows are drawn once for the whole batch; colours change alike in
+all tiles of an image, by jitter and grey alone, without posterise, sharpness, solarise and autocontrast; the bank starts
+with the embeddings of all images instead of noise.
 """
 
 import torch.nn.functional as F
@@ -17,7 +18,7 @@ from torch import nn
 
 from nolabel.core import Method, Optim
 from nolabel.losses.contrastive import info_nce, nce
-from nolabel.networks.memory import MemoryBank
+from nolabel.networks.memory import MemoryBank, partition
 from nolabel.views.parts import ImageAndParts
 
 
@@ -54,12 +55,12 @@ class PIRL(Method):
         index_B = views["index"]
         old_BP = self.bank(index_B)
         noise_KP, skip_B = self.bank.noise(self.bank.draw(self.negatives), index_B)
-        partition = self.bank.partition(image_BP, noise_KP, self.temperature)
+        mean_exp = partition(self.out, self.temperature)
 
         def contrast(v_BP):
             if self.softmax:
                 return info_nce(v_BP, old_BP, noise_KP, self.temperature, skip_B)
-            return nce(v_BP, old_BP, noise_KP, self.temperature, partition, skip_B)
+            return nce(v_BP, old_BP, noise_KP, self.temperature, mean_exp, skip_B)
 
         same, accuracy = contrast(image_BP)
         other, _ = contrast(joined_BP)

@@ -7,7 +7,8 @@ Munos, Valko, "Bootstrap Your Own Latent: A New Approach to Self-Supervised Lear
     xi <- tau xi + (1 - tau) theta,   tau = 1 - (1 - tau_0) (cos(pi k / K) + 1) / 2                     (section 3.3)
 
 Shapes: B images, D features, P projection. The target's batch norms use the statistics of their own batch. Differs: the
-target starts as a copy of the online net, not from weights of its own.
+target starts as a copy of the online net, not from weights of its own; both views are one batch, for speed, so that batch
+norms see them together.
 """
 
 import torch

@@ -8,7 +8,7 @@ ICCV 2021, arXiv:2104.14294.
     c  <- m c + (1 - m) mean(t),   teacher <- lambda teacher + (1 - lambda) student                           (eq. 4)
 
 Shapes: T = 2 global views, S = T + locals, B images, D features, K prototypes. The teacher sees global views only; the
-centre in use is the one of the step before. What is kept is the teacher.
+centre in use is the one of the step before; DINOv2's Sinkhorn-Knopp can stand in its place. What is kept is the teacher.
 """
 
 import torch
@@ -16,7 +16,9 @@ from torch import nn
 
 from nolabel.core import Method, Optim
 from nolabel.core.dist import mean_over_ranks
+from nolabel.losses.cluster import targets, teacher_logs
 from nolabel.losses.distill import distill
+from nolabel.losses.geometry import feature_std
 from nolabel.networks.ema import EMA
 from nolabel.networks.heads import DINOHead
 from nolabel.views.image import MultiCrop
@@ -38,7 +40,9 @@ class DINO(Method):
     momentum: tuple[float, float] = (0.996, 1.0)
     """lambda, a cosine from first to last"""
     center_momentum: float = 0.9
-    """m"""
+    """m; the centre must follow faster than the teacher changes"""
+    sinkhorn: bool = False
+    """targets by Sinkhorn-Knopp in the place of the centre"""
     freeze_last: float = 1
     """epochs during which the prototypes do not move"""
     norm_last: bool = True
@@ -68,13 +72,14 @@ class DINO(Method):
         T, B = crops[0].shape[:2]
         teacher_TBK = self.teacher(crops[0].flatten(0, 1)).float().unflatten(0, (T, B))
         temperature = t.linear(*self.teacher_temperature, self.warmup_epochs)
-        p_TBK = ((teacher_TBK - self.center) / temperature).softmax(-1)
-        student = [self.student(v.flatten(0, 1)).float().unflatten(0, (-1, B)) for v in crops]
-        loss = distill(torch.cat(student) / self.student_temperature, p_TBK)
+        p_TBK = targets(teacher_TBK, temperature, None if self.sinkhorn else self.center)
+        encoder, head = self.student
+        z_NP = torch.cat([head.embed(encoder(v.flatten(0, 1))) for v in crops])
+        loss = distill(head.last(z_NP).unflatten(0, (-1, B)), p_TBK, self.student_temperature)
         with torch.no_grad():
             self.center.lerp_(mean_over_ranks(teacher_TBK.mean((0, 1))), 1 - self.center_momentum)
-            entropy = -(p_TBK * p_TBK.clamp_min(1e-12).log()).sum(-1).mean()
-        return loss, {"teacher_entropy": entropy, "divergence": loss.detach() - entropy}
+        logs = teacher_logs(p_TBK)
+        return loss, {**logs, "divergence": loss.detach() - logs["teacher_entropy"], "std": feature_std(z_NP[: T * B])}
 
     def after_backward(self, t):
         if t.epoch < self.freeze_last:

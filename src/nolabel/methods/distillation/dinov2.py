@@ -9,20 +9,23 @@ Visual Features without Supervision", TMLR 2024, arXiv:2304.07193. Gram anchorin
 
 Shapes: T = 2 global views, B images, N = T B, R of them masked, L patches, M at most hidden, D features, K prototypes.
 Rows of the ablation (table 1) that are fields: `prototypes` and `bottleneck`, `koleo`, `momentum`, `optim.warmup_epochs`,
-`sinkhorn`, `untied`. Rows that belong to the encoder: LayerScale (`init_values=1e-5`), stochastic depth
-(`drop_path_rate=0.3`), SwiGLU and patches of 14 px (names of timm). Differs: stochastic depth drops samples one by one;
-the patch embedding has no rate of its own; L_Gram compares views of one size. What is kept is the teacher.
+`sinkhorn`, `untied`. Rows that belong to the encoder are in its name: LayerScale and patches of 14 px in timm's
+vit_*_patch14_dinov2, SwiGLU in the giant one of these, all of them and stochastic depth in tiny_tokens_drop, _swiglu and
+_ninth. Differs: stochastic depth drops samples one by one; the patch embedding has no rate of its own, nor has depth; the
+anchor of L_Gram sees the crops without their colours, but at the same size. What is kept is the teacher.
 """
 
 import math
+from dataclasses import replace
 
 import torch
 from torch import nn
 
 from nolabel.core import Method, Optim
 from nolabel.core.dist import mean_over_ranks
-from nolabel.losses.cluster import sinkhorn
+from nolabel.losses.cluster import sinkhorn, teacher_logs
 from nolabel.losses.distill import distill, distill_masked, gram, koleo
+from nolabel.losses.geometry import feature_std
 from nolabel.networks.ema import EMA
 from nolabel.networks.heads import DINOHead
 from nolabel.networks.mask_token import MaskToken
@@ -81,6 +84,7 @@ class DINOv2(Method):
         self.teacher = EMA(self.student)
         self.mask = MaskToken(tokens.dim)
         self.anchor = EMA(tokens) if self.gram else None
+        self.views = replace(self.views, clean=self.gram > 0)
         self.register_buffer("center", torch.zeros(2, self.prototypes))
 
     def forward(self, views, t):
@@ -95,6 +99,7 @@ class DINOv2(Method):
             net = self.teacher.net
             h_NLD = net["encoder"].encode(net["encoder"].embed(x_NCHW))
             p_TBK = self.targets(net["head"](h_NLD[:, 0]), 0, t).unflatten(0, (T, B))
+            std = feature_std(h_NLD[:, 0])  # of whole views: masks alone tell the student's apart
             patch_RMK = net["patch_head"](take(h_NLD[row_R, 1:], hide_RM))
             p_RMK = self.targets(patch_RMK.flatten(0, 1), 1, t, hidden_RM.flatten().float()).view_as(patch_RMK)
         h_NLD = encoder.encode(self.mask(encoder, x_NCHW, mask_NL))
@@ -106,9 +111,10 @@ class DINOv2(Method):
         spread = sum(koleo(h_BD) for h_BD in h_NLD[:, 0].chunk(T))
         loss = view_loss + self.patch_weight * patch_loss + self.koleo * spread
         logs = {"view": view_loss.detach(), "patch": patch_loss.detach(), "koleo": spread.detach()}
+        logs |= {"std": std, **teacher_logs(p_TBK)}
         if self.gram and t.progress >= self.gram_from:
             with torch.no_grad():
-                seen_NLD = self.anchor.net.encode(self.anchor.net.embed(x_NCHW))[:, 1:]
+                seen_NLD = self.anchor.net.encode(self.anchor.net.embed(views["clean"].flatten(0, 1)))[:, 1:]
             logs["gram"] = (anchored := gram(h_NLD[:, 1:], seen_NLD)).detach()
             loss = loss + self.gram * anchored
         return loss, logs
@@ -120,9 +126,7 @@ class DINOv2(Method):
             return sinkhorn(logits_NK, temperature, weight_B=weight_N)
         logits_NK, center_K = logits_NK.float(), self.center[which].clone()
         weight_N = torch.ones_like(logits_NK[:, 0]) if weight_N is None else weight_N
-        total_K = (weight_N[:, None] * logits_NK).sum(
-            0
-        )  # as a product of matrices it would be one of bf16 under autocast
+        total_K = (weight_N[:, None] * logits_NK).sum(0)  # a product of matrices would be one of bf16 under autocast
         mean_K = mean_over_ranks(total_K) / mean_over_ranks(weight_N.sum()).clamp(min=1e-6)
         self.center[which].lerp_(mean_K, 1 - self.center_momentum)
         return ((logits_NK - center_K) / temperature).softmax(-1)

@@ -18,7 +18,9 @@ from torch import nn
 
 from nolabel.core import Method, Optim
 from nolabel.core.dist import mean_over_ranks
+from nolabel.losses.cluster import targets, teacher_logs
 from nolabel.losses.distill import distill, distill_regions, nearest_regions
+from nolabel.losses.geometry import feature_std
 from nolabel.networks.ema import EMA
 from nolabel.networks.heads import DINOHead
 from nolabel.views.image import MultiCrop
@@ -42,7 +44,9 @@ class EsViT(Method):
     momentum: tuple[float, float] = (0.996, 1.0)
     """of the teacher, a cosine from first to last"""
     center_momentum: float = 0.9
-    """of both centres"""
+    """of both centres; they must follow faster than the teacher changes"""
+    sinkhorn: bool = False
+    """targets by Sinkhorn-Knopp in the place of the centres, over views and over regions"""
     freeze_last: float = 1
     """epochs during which the prototypes do not move"""
     views: MultiCrop = MultiCrop(size=224, scale=(0.25, 1.0), local_size=96, local_scale=(0.05, 0.25), locals=8)
@@ -60,30 +64,31 @@ class EsViT(Method):
     def forward(self, views, t):
         temperature = t.linear(*self.teacher_temperature, self.warmup_epochs)
         with torch.no_grad():
-            seen_TBK, h_TBLD, seen_TBLK = self.look(self.teacher.net, views["global"])
-            p_TBK = ((seen_TBK - self.center) / temperature).softmax(-1)
-            p_TBLK = ((seen_TBLK - self.region_center) / temperature).softmax(-1)
+            seen_TBK, h_TBSD, seen_TBLK = self.look(self.teacher.net, views["global"])
+            center_K, region_center_K = (None, None) if self.sinkhorn else (self.center, self.region_center)
+            p_TBK = targets(seen_TBK, temperature, center_K)
+            p_TBLK = targets(seen_TBLK, temperature, region_center_K)
             self.center.lerp_(mean_over_ranks(seen_TBK.mean((0, 1))), 1 - self.center_momentum)
             self.region_center.lerp_(mean_over_ranks(seen_TBLK.mean((0, 1, 2))), 1 - self.center_momentum)
         looks = [self.look(self.student, views[key]) for key in ("global", "local") if key in views]
         view_loss = distill(torch.cat([logits_VBK for logits_VBK, _, _ in looks]), p_TBK, self.student_temperature)
-        regions = [(h_BLD, x_BLK) for _, h_VBLD, x_VBLK in looks for h_BLD, x_BLK in zip(h_VBLD, x_VBLK)]
+        regions = [(h_BSD[:, 1:], x_BLK) for _, h_VBSD, x_VBLK in looks for h_BSD, x_BLK in zip(h_VBSD, x_VBLK)]
         costs = [
-            distill_regions(x_BLK, p_TBLK[u], nearest_regions(h_BLD, h_TBLD[u]), self.student_temperature)
+            distill_regions(x_BLK, p_TBLK[u], nearest_regions(h_BLD, h_TBSD[u, :, 1:]), self.student_temperature)
             for u in range(len(p_TBLK))
             for v, (h_BLD, x_BLK) in enumerate(regions)
             if u != v
         ]
         region_loss = torch.stack(costs).mean()
-        entropy = -torch.special.xlogy(p_TBK, p_TBK).sum(-1).mean()
-        logs = {"view": view_loss.detach(), "region": region_loss.detach(), "teacher_entropy": entropy}
+        std = feature_std(looks[0][1][:, :, 0].flatten(0, 1))
+        logs = {"view": view_loss.detach(), "region": region_loss.detach(), "std": std, **teacher_logs(p_TBK)}
         return view_loss.lerp(region_loss, self.region_weight), logs
 
     @staticmethod
     def look(net, x_VBCHW):
-        """Logits of views (V, B, K), features of regions (V, B, L, D), their logits (V, B, L, K)."""
+        """Logits of views (V, B, K), tokens of views and regions (V, B, 1 + L, D), logits of regions (V, B, L, K)."""
         h_VBSD = net["encoder"].encode(net["encoder"].embed(x_VBCHW.flatten(0, 1))).unflatten(0, x_VBCHW.shape[:2])
-        return net["head"](h_VBSD[:, :, 0]).float(), h_VBSD[:, :, 1:], net["region_head"](h_VBSD[:, :, 1:]).float()
+        return net["head"](h_VBSD[:, :, 0]), h_VBSD, net["region_head"](h_VBSD[:, :, 1:])
 
     def after_backward(self, t):
         if t.epoch < self.freeze_last:

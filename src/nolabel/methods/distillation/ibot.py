@@ -17,7 +17,9 @@ from torch import nn
 
 from nolabel.core import Method, Optim
 from nolabel.core.dist import mean_over_ranks
+from nolabel.losses.cluster import targets, teacher_logs
 from nolabel.losses.distill import distill, distill_masked
+from nolabel.losses.geometry import feature_std
 from nolabel.networks.ema import EMA
 from nolabel.networks.heads import DINOHead
 from nolabel.networks.mask_token import MaskToken
@@ -51,7 +53,9 @@ class IBOT(Method):
     momentum: tuple[float, float] = (0.996, 1.0)
     """of the teacher, a cosine from first to last"""
     center_momentum: float = 0.9
-    """of both centres"""
+    """of both centres; they must follow faster than the teacher changes"""
+    sinkhorn: bool = False
+    """targets by Sinkhorn-Knopp in the place of the centres, over class tokens and over hidden patches"""
     freeze_last: float = 1
     """epochs during which the prototypes do not move"""
     views: MultiCrop = MultiCrop(size=224, scale=(0.25, 1.0), local_size=96, local_scale=(0.05, 0.25), locals=10)
@@ -81,8 +85,10 @@ class IBOT(Method):
             net = self.teacher.net
             h_NLD = net["encoder"].encode(net["encoder"].embed(x_NCHW))
             seen_NK, seen_NLK = net["head"](h_NLD[:, 0]).float(), net["patch_head"](h_NLD[:, 1:]).float()
-            p_TBK = ((seen_NK - self.center) / temperature).softmax(-1).unflatten(0, (T, B))
-            p_NMK = ((take(seen_NLK, hide_NM) - self.patch_center) / temperature).softmax(-1)
+            center_K, patch_center_K = (None, None) if self.sinkhorn else (self.center, self.patch_center)
+            p_TBK = targets(seen_NK, temperature, center_K).unflatten(0, (T, B))
+            std = feature_std(h_NLD[:, 0])  # of whole views: masks alone tell the student's apart
+            p_NMK = targets(take(seen_NLK, hide_NM), temperature, patch_center_K, hidden_NM)
         h_NLD = encoder.encode(self.mask(encoder, x_NCHW, mask_NL))
         local = [encoder.encode(encoder.embed(x.flatten(0, 1)))[:, 0] for key, x in views.items() if key == "local"]
         logits_VBK = self.student["head"](torch.cat((h_NLD[:, 0], *local))).float().unflatten(0, (-1, B))
@@ -92,9 +98,8 @@ class IBOT(Method):
         with torch.no_grad():
             self.center.lerp_(mean_over_ranks(seen_NK.mean(0)), 1 - self.center_momentum)
             self.patch_center.lerp_(mean_over_ranks(seen_NLK.mean((0, 1))), 1 - self.center_momentum)
-            entropy = -torch.special.xlogy(p_TBK, p_TBK).sum(-1).mean()
-        logs = {"view": view_loss.detach(), "patch": patch_loss.detach(), "teacher_entropy": entropy}
-        return view_loss + self.patch_weight * patch_loss, logs
+        logs = {"view": view_loss.detach(), "patch": patch_loss.detach(), "std": std}
+        return view_loss + self.patch_weight * patch_loss, {**logs, **teacher_logs(p_TBK)}
 
     def after_backward(self, t):
         if t.epoch < self.freeze_last:

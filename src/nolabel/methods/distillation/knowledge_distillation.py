@@ -6,9 +6,10 @@ Hinton, Vinyals, Dean, "Distilling the Knowledge in a Neural Network", NeurIPS W
     features: L = 1 - cos( A s(x), t(x) )    without labels
 
 Stage 1 of `labels` trains the teacher: a classifier on the frozen encoder of the file `teacher`, or, where none is given,
-a whole net of the student's kind (Furlanello et al. 2018: born again). Stage 2 trains the student from its own random
-start; rows without a label take part in the first term, which alone (alpha = 1) is the last step of SimCLR v2. Teacher
-and student see the same view, the teacher in evaluation mode. Shapes: B images, D features, E of the teacher, K classes.
+a whole net of the student's kind (Furlanello et al. 2018: born again). Stage 2 trains the student; rows without a label
+take part in the first term, which alone (alpha = 1) is the last step of SimCLR v2. Teacher and student see the same view,
+the teacher in evaluation mode. Shapes: B images, D features, E of the teacher, K classes. Differs: a student born again
+starts from the weights from which its teacher started, not from others.
 """
 
 import copy
@@ -85,6 +86,9 @@ class KnowledgeDistillation(Method):
         soft = kl(logits_BK, expert_BK, self.temperature)
         agreement = (logits_BK.argmax(1) == expert_BK.argmax(1)).float().mean()
         return self.alpha * soft + (1 - self.alpha) * loss, {**logs, "kl": soft.detach(), "agreement": agreement}
+
+    def predict(self, x):
+        return self.head(self.encoder(x)) if self.target == "labels" else None
 
     def supervised(self, logits_BK, label_B):
         """Cross-entropy over the rows that have a label, and their accuracy."""

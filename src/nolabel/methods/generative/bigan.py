@@ -2,7 +2,7 @@ r"""BiGAN: a critic tells pairs (image, its code) from pairs (painting, its nois
 
 Donahue, Krahenbuhl, Darrell, "Adversarial Feature Learning", ICLR 2017, arXiv:1605.09782.
 
-    L_critic = -E_x log D(x, E(x)) - E_z log(1 - D(G(z), z)),   z ~ N(0, 1)                                     (eq. 3)
+    L_critic = -E_x log D(x, E(x)) - E_z log(1 - D(G(z), z)),   z ~ U(-1, 1)                                    (eq. 3)
     L_pair   = -E_x log(1 - D(x, E(x))) - E_z log D(G(z), z):   the same with swapped labels               (section 3.4)
 
 Shapes: B images (C, S, S), K code. What is kept is E. Differs: weights start as usual for their layers, not from
@@ -26,7 +26,9 @@ class BiGAN(Method):
     """width of the critic's linear layers"""
     width: int = 256
     """channels of the painter's first map, halved from map to map; the critic starts with a quarter of it"""
-    views: OneView = OneView(size=32, scale=(1.0, 1.0), ratio=(1.0, 1.0), flip=0.5)
+    views: OneView = OneView(
+        size=32, scale=(1.0, 1.0), ratio=(1.0, 1.0), flip=0.5, mean=(0.5, 0.5, 0.5), std=(0.5, 0.5, 0.5)
+    )  # pixels from -1 to 1
     optim: Optim = Optim("adam", lr=2e-4, betas=(0.5, 0.999), weight_decay=2.5e-5, warmup_epochs=0, scaled=False)
 
     def build(self, data, image):
@@ -42,8 +44,8 @@ class BiGAN(Method):
 
     def forward(self, views, t):
         x = views["x"].float()
-        z_BK = torch.randn(len(x), self.code, device=x.device)
-        code_BK, painted = self.encoder(x).float(), self.painter(z_BK).float()
+        z_BK = self.noise(len(x), x.device)
+        code_BK, painted = self.encoder(x).float(), self.paint(z_BK)
         if t.turn == "critic":
             code_BK, painted = code_BK.detach(), painted.detach()
         real_B, fake_B = self.critic(x, code_BK), self.critic(painted, z_BK)
@@ -56,10 +58,18 @@ class BiGAN(Method):
             logs["code_correlation"] = each_K.mean()
         return critic_loss(fake_B, real_B), logs
 
+    def noise(self, count, device):
+        """z (count, K)."""
+        return 2 * torch.rand(count, self.code, device=device) - 1
+
+    def paint(self, z_BK):
+        """G(z), in the range of the views' pixels."""
+        return self.painter(z_BK).float().tanh()
+
     def show(self, views, t):
-        code_BK = self.encoder(views["x"]).float()
-        dreamt = self.painter(torch.randn_like(code_BK)).float()
-        return {"input": views["x"], "painted from its code": self.painter(code_BK).float(), "dreamt": dreamt}
+        x = views["x"]
+        dreamt = self.paint(self.noise(len(x), x.device))
+        return {"input": x, "painted from its code": self.paint(self.encoder(x).float()), "dreamt": dreamt}
 
     def kept(self):
         return self.encoder.encoder

@@ -37,7 +37,7 @@ class Colorization(Method):
     """channels of the painter's first map, halved from map to map"""
     views: LightAndColor = LightAndColor(size=176, scale=(0.3, 1.0))
     optim: Optim = Optim(
-        "adam", lr=3e-5, betas=(0.9, 0.99), weight_decay=1e-3, warmup_epochs=0, scaled=False, drops=(0.45, 0.85)
+        "adam", lr=3e-5, betas=(0.9, 0.99), weight_decay=1e-3, warmup_epochs=0, scaled=False, drops=(0.45, 0.85), drop=0.316
     )  # fmt: skip
 
     def build(self, data, image):
@@ -54,7 +54,8 @@ class Colorization(Method):
             loss_B = 0.5 * (ab_B2hw / 100 - painted).square().sum(1).mean((1, 2))
             return weighted_mean(loss_B, coloured_B), {}
         which_BhwK, weight_BhwK = self.palette.encode(ab_B2hw)
-        self.palette.watch(which_BhwK, weight_BhwK * coloured_B.view(-1, 1, 1, 1))
+        if self.training:
+            self.palette.watch(which_BhwK, weight_BhwK * coloured_B.view(-1, 1, 1, 1))
         rare_Bhw = self.palette.weights()[which_BhwK[..., 0]]
         loss_Bhw = rare_Bhw * soft_cross_entropy(painted, which_BhwK, weight_BhwK)
         right = (painted.argmax(1) == which_BhwK[..., 0]).float().mean()

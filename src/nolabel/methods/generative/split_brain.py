@@ -30,7 +30,7 @@ class SplitBrain(Method):
     """channels of the painters' first map, halved from map to map"""
     views: OneView = OneView(size=180, scale=(0.3, 1.0))
     optim: Optim = Optim(
-        "adam", lr=3e-5, betas=(0.9, 0.99), weight_decay=1e-3, warmup_epochs=0, scaled=False, drops=(0.45, 0.85)
+        "adam", lr=3e-5, betas=(0.9, 0.99), weight_decay=1e-3, warmup_epochs=0, scaled=False, drops=(0.45, 0.85), drop=0.316
     )  # fmt: skip
 
     def build(self, data, image):

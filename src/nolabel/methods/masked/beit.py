@@ -17,9 +17,9 @@ from typing import ClassVar
 import torch.nn.functional as F
 from torch import nn
 
-from nolabel.core import Method, Optim
+from nolabel.core import Method, Optim, UserError
 from nolabel.networks.mask_token import MaskToken
-from nolabel.networks.tokenizer import Tokenizer, usage_entropy
+from nolabel.networks.tokenizer import Tokenizer, entropy, usage_entropy
 from nolabel.views.image import OneView
 from nolabel.views.masks import block_mask, mask_indices, take
 
@@ -27,6 +27,8 @@ from nolabel.views.masks import block_mask, mask_indices, take
 class BEiT(Method):
     stages: ClassVar[int] = 2
     """the tokenizer, then the encoder"""
+    shares: ClassVar[tuple[float, ...]] = (0.15, 0.85)
+    """the tokenizer is soon good enough"""
     hide: float = 0.4
     """share of the patches that is hidden"""
     min_block: int = 16
@@ -37,6 +39,8 @@ class BEiT(Method):
     """of the tokenizer"""
     depth: int = 2
     """convolutions of the tokenizer, each way"""
+    in_use: float = 0.4
+    """share of the codes that must be in use, as exp(entropy) / K, before the encoder learns them; 0: never mind"""
     views: OneView = OneView(
         size=224, scale=(0.08, 1.0), jitter=(0.4, 0.4, 0.4, 0.0), jitter_p=1.0, interpolation="bicubic"
     )
@@ -51,6 +55,14 @@ class BEiT(Method):
     def groups(self, t):
         trained = [self.tokenizer] if t.stage == 0 else [self.encoder, self.mask, self.head]
         return {"all": [p for module in trained for p in module.parameters()]}
+
+    def begin_stage(self, t, data):
+        used = entropy(self.tokenizer.count).exp().item() if t.stage else self.codes
+        if used < self.in_use * self.codes:
+            raise UserError(
+                f"the tokenizer has only {used:.0f} of {self.codes} codes in use: train longer, take fewer --codes, "
+                "or go on all the same by --in-use 0"
+            )
 
     def forward(self, views, t):
         x = views["x"]

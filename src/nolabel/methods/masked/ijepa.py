@@ -8,8 +8,9 @@ Joint-Embedding Predictive Architecture", CVPR 2023, arXiv:2301.08243.
 
 Shapes: B images, L tokens, K in the context, N target blocks of T tokens, D features. Differs: the loss is that of the
 authors' code (the text has L2); block sizes and shapes are drawn apart from each other and places up to the last row; all
-contexts are cut by chance to one fixed length. The log `skill` is the share that is gone of the loss of one who predicts at
-each place the mean target of the batch. What is kept is the target encoder; its mean over patches is the feature.
+contexts are cut by chance to one fixed length; a class token stays where the encoder has one. The log `skill` is the share
+that is gone of the loss of one who predicts at each place the mean target of the batch. What is kept is the target
+encoder; its mean over patches is the feature.
 """
 
 import math
@@ -20,6 +21,7 @@ import torch.nn.functional as F
 
 from nolabel.core import Method, Optim
 from nolabel.core.random import fold
+from nolabel.encoders.vit import fixed_positions
 from nolabel.networks.decoder import Decoder
 from nolabel.networks.ema import EMA
 from nolabel.views.image import OneView
@@ -49,6 +51,7 @@ class IJEPA(Method):
     )
 
     def build(self, data, tokens):
+        fixed_positions(tokens)
         tokens.pool = "mean"
         self.encoder = tokens
         self.target = EMA(tokens)

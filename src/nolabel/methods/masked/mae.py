@@ -16,6 +16,7 @@ import torch
 import torch.nn.functional as F
 
 from nolabel.core import Method, Optim
+from nolabel.encoders.vit import fixed_positions
 from nolabel.networks.decoder import Decoder
 from nolabel.views.image import OneView
 from nolabel.views.masks import random_mask, take, tube_mask
@@ -40,6 +41,8 @@ class MAE(Method):
     optim: Optim = Optim("adamw", lr=1.5e-4, weight_decay=0.05, betas=(0.9, 0.95), warmup_epochs=40)
 
     def build(self, data, tokens):
+        fixed_positions(tokens)
+        tokens.pool = "mean"
         self.encoder = tokens
         self.decoder = Decoder(tokens.dim, self.width, self.depth, self.heads, tokens.grid, tokens.patch_dim)
 

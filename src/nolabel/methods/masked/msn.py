@@ -27,6 +27,7 @@ from nolabel.views.masks import random_mask, take
 class MSN(Method):
     hide: float = 0.15
     """share of the masked view's patches that is dropped; more for larger nets, up to 0.7"""
+    undecayed = ("directions",)
     prototypes: int = 1024
     """K"""
     hidden: int = 2048

@@ -20,6 +20,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from nolabel.core import Method, Optim
+from nolabel.encoders.vit import fixed_positions
 from nolabel.networks.decoder import Decoder
 from nolabel.networks.mask_token import MaskToken
 from nolabel.views.image import OneView
@@ -41,6 +42,7 @@ class UMMAE(Method):
     optim: Optim = Optim("adamw", lr=1.5e-4, weight_decay=0.05, betas=(0.9, 0.95), warmup_epochs=10)
 
     def build(self, data, tokens):
+        fixed_positions(tokens)
         self.encoder, self.mask = tokens, MaskToken(getattr(tokens, "token_dim", tokens.dim))
         self.merge = getattr(tokens, "merge", 1)
         self.part = nn.Linear(tokens.dim, self.merge * tokens.dim) if self.merge > 1 else nn.Identity()

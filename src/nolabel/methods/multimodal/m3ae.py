@@ -16,6 +16,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from nolabel.core import Method, Optim
+from nolabel.encoders.vit import fixed_positions
 from nolabel.losses.words import word_cross_entropy
 from nolabel.networks.transformer import Transformer, sincos_positions
 from nolabel.views.masks import mask_texts, random_mask, take
@@ -23,6 +24,7 @@ from nolabel.views.pairs import Captioned
 
 
 class M3AE(Method):
+    undecayed = ("words.weight",)
     hide: float = 0.75
     """share of the patches that is hidden"""
     hide_text: float = 0.75
@@ -39,6 +41,7 @@ class M3AE(Method):
     optim: Optim = Optim("adamw", lr=1.5e-4, weight_decay=0.05, betas=(0.9, 0.95), warmup_epochs=5)
 
     def build(self, data, tokens):
+        fixed_positions(tokens)
         self.encoder = tokens
         self.words = nn.Embedding(data.vocabulary, tokens.dim)
         self.into = nn.Linear(tokens.dim, self.width)
@@ -47,8 +50,9 @@ class M3AE(Method):
         self.to_word = nn.Linear(self.width, data.vocabulary)
         self.is_text, self.is_text_W = nn.Parameter(torch.empty(tokens.dim)), nn.Parameter(torch.empty(self.width))
         self.hidden_patch, self.hidden_word = (nn.Parameter(torch.empty(self.width)) for _ in range(2))
-        for table in (self.words.weight, self.is_text, self.is_text_W, self.hidden_patch, self.hidden_word):
-            nn.init.normal_(table, std=0.02)
+        nn.init.normal_(self.words.weight)  # as large as their positions
+        for token in (self.is_text, self.is_text_W, self.hidden_patch, self.hidden_word):
+            nn.init.normal_(token, std=0.02)
         self.register_buffer("at_TD", sincos_positions(tokens.dim, data.shapes["text"]), persistent=False)
         self.register_buffer("at_TW", sincos_positions(self.width, data.shapes["text"]), persistent=False)
         self.register_buffer("patch_at_LW", sincos_positions(self.width, tokens.grid), persistent=False)

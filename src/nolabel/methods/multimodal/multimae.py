@@ -6,9 +6,9 @@ Bachmann, Mizrahi, Atanov, Zamir, "MultiMAE: Multi-modal Multi-task Masked Autoe
     shares of the visible tokens ~ Dirichlet(1, 1, 1), their number fixed                                  (section 3.3)
 
 Shapes: B scenes, N tokens of each of the three layers, K visible of all 3 N, D features, W width of the decoders, P pixels
-a side of a token. Each layer has a decoder whose queries, all its places, read the visible tokens of all layers.
-Differs: counts follow the drawn shares to within rounding of a common scale; positions of decoders are those of the grid.
-What is kept is the encoder, as it sees colours.
+a side of a token. Each target has a decoder whose queries, all its places, read the visible tokens of all layers and the
+summary token. Differs: counts follow the drawn shares to within rounding of a common scale; positions of decoders are
+those of the grid. What is kept is the encoder, as it sees colours; its feature is the mean over patches.
 """
 
 import torch
@@ -16,11 +16,12 @@ import torch.nn.functional as F
 from torch import nn
 
 from nolabel.core import Method, Optim
+from nolabel.encoders.vit import fixed_positions
 from nolabel.losses.weighted import masked_mean
-from nolabel.networks.cross import ReadingDecoder
+from nolabel.networks.cross import LayerDecoder
 from nolabel.networks.transformer import sincos_positions
 from nolabel.views.layers import Layers, squares
-from nolabel.views.masks import dirichlet_mask, index_mask, restore, take
+from nolabel.views.masks import dirichlet_mask, index_mask, take
 
 
 class MultiMAE(Method):
@@ -40,21 +41,18 @@ class MultiMAE(Method):
     optim: Optim = Optim("adamw", lr=1e-4, weight_decay=0.05, betas=(0.9, 0.95), warmup_epochs=40)
 
     def build(self, data, tokens):
+        fixed_positions(tokens)
+        tokens.pool = "mean"
         self.encoder, self.cells = tokens, self.views.size // tokens.grid[0] // self.views.cell
         pixels = tokens.patch_dim // data.shapes["image"][-1]
         self.from_depth = nn.Linear(pixels, tokens.dim)
         self.class_table = nn.Embedding(self.classes, self.class_width)
         self.from_class = nn.Linear(self.cells**2 * self.class_width, tokens.dim)
-        self.into = nn.Linear(tokens.dim, self.width)
         outs = {"colour": tokens.patch_dim, "standard": tokens.patch_dim, "depth": pixels}
         outs["class"] = self.cells**2 * self.classes
-        self.decoders = nn.ModuleDict(
-            {k: ReadingDecoder(self.width, self.depth, self.heads, v) for k, v in outs.items()}
-        )
-        self.mask_token = nn.Parameter(nn.init.normal_(torch.empty(self.width), std=0.02))
-        self.layer = nn.Parameter(nn.init.normal_(torch.empty(3, 1, self.width), std=0.02))
+        shape = self.width, self.depth, self.heads, tokens.grid
+        self.decoders = nn.ModuleDict({name: LayerDecoder(tokens.dim, *shape, out) for name, out in outs.items()})
         self.register_buffer("at_ND", sincos_positions(tokens.dim, tokens.grid), persistent=False)
-        self.register_buffer("at_NW", sincos_positions(self.width, tokens.grid), persistent=False)
 
     def forward(self, views, t):
         colour_BNP = self.encoder.patchify(views["image"])
@@ -71,14 +69,11 @@ class MultiMAE(Method):
         )
         B, N = colour_BNP.shape[:2]
         keep_BK, hide_BM = dirichlet_mask(B, (N,) * 3, round(3 * N * self.visible), device=colour_BNP.device)
-        h_BKW = self.into(self.encoder.encode(take(tokens_B3ND, keep_BK)))[:, 1:]
-        at_3NW = (self.at_NW + self.layer).flatten(0, 1)
-        context_BKW = h_BKW + at_3NW[keep_BK]
-        queries = (restore(h_BKW, keep_BK, hide_BM, self.mask_token) + at_3NW).chunk(3, 1)
+        h_BSD = self.encoder.encode(take(tokens_B3ND, keep_BK))
         hidden = index_mask(hide_BM, 3 * N)[..., None].chunk(3, 1)
         guess = {
-            name: self.decoders[name](queries[k], context_BKW).float()
-            for name, k in (("colour", 0), ("standard", 0), ("depth", 1), ("class", 2))
+            name: self.decoders[name](h_BSD, keep_BK, hide_BM, layer).float()
+            for name, layer in (("colour", 0), ("standard", 0), ("depth", 1), ("class", 2))
         }
         var_BN1, mean_BN1 = torch.var_mean(colour_BNP.float(), -1, keepdim=True)
         standard_BNP = (colour_BNP.float() - mean_BN1) / (var_BN1 + 1e-6).sqrt()

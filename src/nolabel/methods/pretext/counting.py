@@ -5,8 +5,8 @@ Noroozi, Pirsiavash, Favaro, "Representation Learning by Learning to Count", ICC
     l(x, y) = | phi(D x) - sum_j phi(T_j x) |^2  +  max( 0, M - | phi(D y) - sum_j phi(T_j x) |^2 )             (eq. 5-6)
 
 Shapes: B images, K counts, D halves an image's side, T_j is its j-th quarter. Counts are not negative. The way in which an
-image is made smaller is drawn for each, lest its traces tell the two kinds of input apart. Differs: y runs through all other
-images of all ranks instead of being one of them.
+image is resized is drawn for each, and drawn again to make it smaller, lest its traces tell the two kinds of input apart.
+Differs: y runs through all other images of all ranks instead of being one of them.
 """
 
 import torch
@@ -15,7 +15,7 @@ from torch import nn
 
 from nolabel.core import Method, Optim
 from nolabel.core.dist import gather, rank
-from nolabel.views.image import OneView
+from nolabel.views.tiles import AnyFilter
 
 
 class Counting(Method):
@@ -23,7 +23,7 @@ class Counting(Method):
     """M"""
     counts: int = 1000
     """K"""
-    views: OneView = OneView(size=228, scale=(0.5, 1.0), gray=0.33)
+    views: AnyFilter = AnyFilter(size=228, scale=(0.5, 1.0), gray=0.33)
     optim: Optim = Optim("adam", lr=1e-4, weight_decay=5e-4, warmup_epochs=0, scaled=False)
 
     def build(self, data, image):

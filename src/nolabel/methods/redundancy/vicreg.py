@@ -7,6 +7,7 @@ arXiv:2105.04906.
     s = mean squared distance,  v = mean_j max(0, 1 - sqrt(Var z_j + eps)),  c = 1/P sum_{i != j} Cov_ij^2    (eq. 1-5)
 
 Shapes: B images, D features, P embedding. Scaled as in the authors' code: s is a mean over P as well, v has a half.
+Differs: batch norm sees both views at once, where the authors encode one after the other.
 """
 
 import torch

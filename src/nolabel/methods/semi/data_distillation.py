@@ -8,14 +8,16 @@ arXiv:1712.04440.
 
 Shapes: n rows with a label, N samples, C classes. Stage 0 trains the teacher on the labels; stage 1 the student, afresh,
 on the union, each batch mixed 6 : 4. Transforms are zooms and mirror images. Differs: the paper finds boxes and
-keypoints; for classes the threshold becomes a share of each guessed class, which keeps them balanced.
+keypoints; for classes the threshold becomes a share of each guessed class, which keeps them balanced. Samples that got no
+label stay in the batches, and count for nothing.
 """
 
 import torch
 import torch.nn.functional as F
 
 from nolabel.core import Method, Optim, labelled_rows
-from nolabel.losses.semi import most_confident
+from nolabel.core.dist import mean_over_ranks
+from nolabel.losses.semi import most_confident, weighted_cross_entropy
 from nolabel.networks.classifier import Ensemble, classifier
 from nolabel.networks.ema import EMA
 from nolabel.views.weak import Weak
@@ -46,7 +48,7 @@ class DataDistillation(Method):
     def begin_stage(self, t, data):
         if t.stage == 0:
             return
-        p_NC = data.encode(Ensemble(self.model, self.zooms))
+        p_NC = mean_over_ranks(data.encode(Ensemble(self.model, self.zooms)))  # each rank has batch norms of its own
         chosen_N = most_confident(p_NC, data.labels < 0, self.made)
         self.guess.copy_(torch.where(chosen_N, p_NC.argmax(1), -1))
         self.model.load_state_dict(self.start.net.state_dict())
@@ -59,8 +61,7 @@ class DataDistillation(Method):
         label_B = torch.cat((views["label"][:n], self.guess[views["index"][n:]]))
         logits_BC = self.model(views["x"]).float()
         has_B = (label_B >= 0).float()
-        loss_B = F.cross_entropy(logits_BC, label_B, ignore_index=-1, reduction="none")
-        return loss_B.mean(), {"labelled": has_B.mean()}
+        return weighted_cross_entropy(logits_BC, label_B.clamp(min=0), has_B), {"labelled": has_B.mean()}
 
     def predict(self, x):
         return self.model(x)

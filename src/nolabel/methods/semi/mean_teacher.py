@@ -4,11 +4,12 @@ Tarvainen, Valpola, "Mean teachers are better role models: Weight-averaged consi
 deep learning results", NeurIPS 2017, arXiv:1703.01780.
 
     J(theta) = E | f(x, theta', eta') - f(x, theta, eta) |^2,   theta' <- alpha theta' + (1 - alpha) theta     (eq. 1-2)
-    L        = CE(f(a_n), y_n) + w(t) J + d |logits - logits'|^2,   w(t) = w_max exp(-5 (1 - min(1, t / T))^2)
+    L = n/B CE(f(a_n), y_n) + w(t) J + d |logits - logits'|^2,   w(t) = w_max exp(-5 (1 - min(1, t / T))^2)
 
 Shapes: n rows with a label, B rows in all, C classes. Probabilities are compared, by the mean over classes. As in the
-authors' code the student has two heads, one for the label and one for the teacher, tied by d, and alpha grows from 0 as
-1 - 1 / (t + 1). What is kept is the teacher.
+authors' code the sum over labelled rows is divided by all rows, which is what their w_max of 100 is meant for; the student
+has two heads, one for the label and one for the teacher, tied by d; and alpha grows from 0 as 1 - 1 / (t + 1). What is kept
+is the teacher.
 """
 
 import math
@@ -50,7 +51,7 @@ class MeanTeacher(Method):
         n = labelled_rows(self.labelled, len(views["label"]))
         logits_BC, agreeing_BC = self.student(views["a"]).float().chunk(2, 1)
         teacher_BC, _ = self.teacher(views["b"]).float().chunk(2, 1)
-        supervised = F.cross_entropy(logits_BC[:n], views["label"][:n])
+        supervised = F.cross_entropy(logits_BC[:n], views["label"][:n], reduction="sum") / len(logits_BC)
         consistency = squared_difference(agreeing_BC, teacher_BC)
         tied = F.mse_loss(logits_BC, agreeing_BC)
         loss = supervised + self.weight(t) * consistency + self.tie * tied

@@ -5,9 +5,10 @@ Xie, Luong, Hovy, Le, "Self-training with Noisy Student improves ImageNet classi
     L = 1 / n  sum_i  H( y_i, p(noised x_i) )  +  sum_j  w_j H( q_j, p(noised u_j) ) / sum_j w_j           (algorithm 1)
     q_j = p_teacher(u_j), plain view, no dropout;   w_j: filter max q_j > 0.3, then every class counts alike
 
-Shapes: n rows with a label, N samples, C classes. Noise: RandAugment and Cutout on the input, dropout before the
-classifier; stochastic depth is an option of encoders. Differs: where the paper duplicates the images of small classes
-they weigh more; the student starts afresh each round and is not larger than its teacher, whose encoder is the only one.
+Shapes: n rows with a label, N samples, C classes. Noise: two operations of RandAugment on the input, dropout before the
+classifier; stochastic depth is an option of encoders. Differs: magnitudes of RandAugment are random, not 27 of 30; where
+the paper duplicates the images of small classes they weigh more; the student starts afresh each round and is not larger
+than its teacher, whose encoder is the only one.
 """
 
 import torch

@@ -10,7 +10,8 @@ Lee, "Pseudo-Label: The Simple and Efficient Semi-Supervised Learning Method for
       weighted  max p_{r-1}(x_j)
 
 Shapes: n rows with a label, N samples, C classes. Round 0 is supervised; each round trains from the same start on labels
-that the last round's net gave to plain views in evaluation mode. Labelled samples keep their label.
+that the last round's net gave to plain views in evaluation mode. Labelled samples keep their label. Differs: Lee's net
+labels anew at every step, so that lambda grows from 0 as its guesses get better; a round's labels stay, and so does lambda.
 """
 
 from typing import Literal

@@ -6,7 +6,8 @@ Zhai, Oliver, Kolesnikov, Beyer, "S4L: Self-Supervised Semi-Supervised Learning"
     L_rot = 1 / 4B  sum_i sum_r  H( r, p_rot(turn_r x_i) ),   L_class over all four turns of the labelled images
 
 Shapes: n rows with a label, B rows in all, R = 4 turns, D features, C classes. The four turns of an image share its class.
-Differs: the paper's MOAM, which adds VAT, entropy minimisation and a second round, is left to their own files.
+Differs: what is judged is a running average, the paper's net is the last one; the paper's MOAM, which adds VAT, entropy
+minimisation and a second round, is left to their own files.
 """
 
 import torch
@@ -30,7 +31,7 @@ class S4L(Method):
     """of the running average that is evaluated"""
     views: Weak = Weak(size=224)
     optim: Optim = Optim(
-        "sgd", lr=0.03, momentum=0.9, weight_decay=1e-3, warmup_epochs=5, drops=(0.7, 0.8, 0.9), scaled=True
+        "sgd", lr=0.03, momentum=0.9, weight_decay=1e-3, warmup_epochs=5, drops=(0.7, 0.8, 0.9), scaled=False
     )  # fmt: skip
 
     @property

@@ -6,10 +6,11 @@ Learning", TPAMI 2019, arXiv:1704.03976.
     r_i   = argmax over |r| <= epsilon of  KL( p(x_i) || p(x_i + r) ),   by power iteration            (eq. 6, alg. 1)
     L     = CE(labelled) + alpha / B sum_i KL( sg p(x_i) || p(x_i + r_i) )  [ + lambda H(p(x)) ]          (eq. 7-8)
 
-Shapes: n rows with a label, B rows in all, C classes. Lengths are in the units of the normalised views. The two extra
-passes use the batch's statistics in batch norms and leave the running ones alone. `random_kl` is what a random step of
-the same length does to the labelled rows: `virtual_kl` must be well above it. Differs: xi applies in float32 also where
-the net trains in bfloat16; what is judged is a running average.
+Shapes: n rows with a label, B rows in all, C classes. Lengths are in the units of the normalised views. The extra passes
+use the batch's statistics in batch norms and leave the running ones alone. `random_kl` is what a random step of the same
+length does to the same rows: `virtual_kl` must be well above it. Differs: xi is 1e-3, not 1e-6, at which rounding in
+float32 drowns the direction, and applies in float32 also where the net trains in bfloat16; what is judged is a running
+average.
 """
 
 import torch
@@ -29,8 +30,8 @@ class VAT(Method):
     """samples without a label for each one with a label"""
     epsilon: float = 8.0
     """length of the step, in units of the normalised views"""
-    xi: float = 1e-6
-    """length of the step by which the direction is found"""
+    xi: float = 1e-3
+    """length of the step by which the direction is found; the paper's 1e-6 asks for float64"""
     iterations: int = 1
     """of the power method"""
     virtual_weight: float = 1.0
@@ -58,8 +59,8 @@ class VAT(Method):
             step = virtual_adversary(self.model, x, self.epsilon, self.xi, self.iterations)
             virtual = kl(self.model(x + step), logits_BC)
             with torch.no_grad():
-                other = virtual_adversary(self.model, x[:n], self.epsilon, iterations=0)
-                random = kl(self.model(x[:n] + other), logits_BC[:n])
+                other = virtual_adversary(self.model, x, self.epsilon, iterations=0)
+                random = kl(self.model(x + other), logits_BC)
         loss = supervised + self.virtual_weight * virtual
         if self.entropy_weight > 0:
             loss = loss + self.entropy_weight * entropy(logits_BC)

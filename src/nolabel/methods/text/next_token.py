@@ -5,7 +5,8 @@ Radford, Narasimhan, Salimans, Sutskever, "Improving Language Understanding by G
     L = -mean over tokens i of  log p(x_i | x_1 ... x_{i-1}),   p = softmax(W h_{i-1})                       (eq. 1, 2)
 
 Shapes: B texts, L tokens, D features; W the embedding of the words. PAD is neither attended nor predicted. Differs: no
-dropout; the tiny encoders are pre-LN (GPT-2, Radford et al. 2019), the paper's is post-LN.
+dropout; the tiny encoders are pre-LN (GPT-2, Radford et al. 2019), the paper's is post-LN; the feature of a text is the mean
+of its tokens.
 """
 
 from nolabel.core import Method, Optim, UserError
@@ -21,6 +22,7 @@ class NextToken(Method):
     def build(self, data, text):
         if not text.causal:
             raise UserError("next_token needs a text encoder that sees no later words: take tiny_causal_text")
+        text.pool = "mean"  # END, the last token, predicts nothing
         self.encoder = text
 
     def forward(self, views, t):

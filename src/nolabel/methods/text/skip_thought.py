@@ -6,8 +6,8 @@ Kiros, Zhu, Salakhutdinov, Zemel, Torralba, Urtasun, Fidler, "Skip-Thought Vecto
     P = softmax(V d^t),   d^t a GRU of the words so far and of h_i at every step                             (eq. 5 to 8)
 
 Shapes: B texts, S = 3 passages of W words, D features, H width of the decoders. The decoders share V and the words, and
-are dropped. Differs: means over words instead of sums; passages are equal cuts of running text, not sentences; any text
-encoder stands for the paper's GRU.
+are dropped. Differs: means over words instead of sums; passages are equal cuts of running text, not sentences, and none
+is told from an empty one; any text encoder stands for the paper's GRU.
 """
 
 import torch
@@ -36,6 +36,7 @@ class SkipThought(Method):
 
     def forward(self, views, t):
         before_BW, here_BW, after_BW = views["text"].unbind(1)
+        before_BW = before_BW.where(here_BW[:, :1] != PAD, PAD)  # an empty passage has nothing to tell
         h_BD = self.encoder(here_BW)
         before, _ = self.decode(self.before, h_BD, before_BW)
         after, accuracy = self.decode(self.after, h_BD, after_BW)

@@ -28,7 +28,7 @@ class RandomWalk(Method):
     """steps out of the shortest walk that counts (2 in the authors' code)"""
     out: int = 128
     """D"""
-    views: PatchGraph = PatchGraph(size=256, frames=4, stride=4, patch=64, step=32)
+    views: PatchGraph = PatchGraph(size=256, frames=4, patch=64, step=32)
     optim: Optim = Optim("adam", lr=1e-4, weight_decay=0.0, warmup_epochs=0, scaled=False, drops=(0.8, 0.92))
 
     def build(self, data, image):

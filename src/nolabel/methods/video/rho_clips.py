@@ -45,7 +45,7 @@ class RhoClips(Method):
     """of the average net of moco and byol (byol: 0.996), a cosine from first to last"""
     splits: int = 8
     """of moco: parts of the batch that batch norm sees apart, over all processes; keys are dealt out to them at random"""
-    views: Clips = Clips(size=224, frames=8, stride=8, clips=2)
+    views: Clips = Clips(size=224, frames=8, stride=2, clips=2)  # two seconds
     optim: Optim = Optim("sgd", lr=0.4, weight_decay=1e-6, warmup_epochs=35)
 
     def build(self, data, video):

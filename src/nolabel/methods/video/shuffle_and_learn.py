@@ -26,7 +26,7 @@ from nolabel.views.video import FiveFrames
 
 
 class ShuffleAndLearn(Method):
-    views: FiveFrames = FiveFrames(size=224, scale=(0.5, 1.0), gap=(8, 30))
+    views: FiveFrames = FiveFrames(size=224, scale=(0.5, 1.0), gap=(2, 8))
     optim: Optim = Optim("sgd", lr=0.01, weight_decay=5e-4, warmup_epochs=0, drops=(0.7, 0.9))
     features: int = 1024
     """D"""

@@ -20,7 +20,9 @@ def simclr(size: int) -> Recipe:
 
 
 def moco_v2(size: int) -> Recipe:
-    """The authors' CIFAR-10 demonstration, both views as queries: 85.3 % 200-NN there."""
+    """The authors' CIFAR-10 demonstration, both views as queries: 85.3 % 200-NN there. It adds both losses at rate 0.06 and
+    decay 5e-4; their mean takes the same steps at twice the rate, 0.06 per 256, and half the decay.
+    """
     return Recipe(
         "resnet18",
         batch=512,
@@ -32,7 +34,7 @@ def moco_v2(size: int) -> Recipe:
             "hidden": 0,
             "symmetric": True,
             "views": TwoViews(size=size, jitter=(0.4, 0.4, 0.4, 0.1), blur=(0.0, 0.0)),
-            "optim": Optim("sgd", lr=0.03, weight_decay=5e-4, warmup_epochs=0),
+            "optim": Optim("sgd", lr=0.06, weight_decay=2.5e-4, warmup_epochs=0),
         },
     )
 

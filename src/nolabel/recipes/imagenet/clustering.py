@@ -19,7 +19,9 @@ def deepcluster_v2(size: int) -> Recipe:
 
 
 def deepcluster(size: int) -> Recipe:
-    """VGG-16, which has the two wide layers itself, batch 256, 200 epochs."""
+    """VGG-16, batch 256, 200 epochs. It has the two wide layers itself, in timm without dropout and with the last ReLU, which
+    the paper takes away before k-means.
+    """
     return Recipe("vgg16_bn", batch=256, epochs=200, fields={"hidden": 0})
 
 
@@ -39,5 +41,5 @@ def obow(size: int) -> Recipe:
 
 
 def deepercluster(size: int) -> Recipe:
-    """VGG-16, batch 3,072, 100 epochs; the paper's data are 96 million images of YFCC100M."""
+    """VGG-16, batch 3,072, 100 epochs; the paper's data are 96 million images of YFCC100M. Its wide layers: see deepcluster."""
     return Recipe("vgg16_bn", batch=3072, epochs=100, fields={"hidden": 0, "clusters": 40000})

@@ -19,7 +19,7 @@ def moco_v1(size: int) -> Recipe:
 
 
 def moco_v3(size: int) -> Recipe:
-    """ViT-S/16, batch 4,096, 300 epochs: 73.2 % linear top-1 in the paper."""
+    """ViT-S/16, batch 4,096, 300 epochs: 73.2 % linear top-1 in the paper, with 12 heads a block where timm's has 6."""
     return Recipe("vit_small_patch16_224", batch=4096, epochs=300)
 
 
@@ -69,5 +69,5 @@ def cpc_v1(size: int) -> Recipe:
 
 
 def infomin(size: int) -> Recipe:
-    """ResNet-50, batch 256, 800 epochs: 73.0 % linear top-1 in the paper, with RandAugment."""
+    """ResNet-50, batch 256, 800 epochs: 73.0 % linear top-1 in the paper."""
     return Recipe("resnet50", batch=256, epochs=800)

@@ -117,14 +117,17 @@ def obow(size: int) -> Recipe:
 
 
 def deepercluster(size: int) -> Recipe:
-    """Four turns by four super-clusters of ten clusters, for five epochs. Of the toy world what stands upright."""
+    """Four turns by 40 clusters, for five epochs. Of the toy world what stands upright. All turns of an image are in one batch:
+    after 60 steps the gradient of the turns has 1.6 times as much signal as noise, and 0.15 with as many views of one turn each
+    (strong colours or weak: alike). One super-cluster: the classifier of turns never starts anew.
+    """
     return Recipe(
         "tiny",
         batch=64,
         minutes=2.5,
         fields={
-            "clusters": 40, "reassign": 5, "pca": 64, "hidden": 0, "dropout": 0.0, "sobel": False,
-            "views": jittered(size), "optim": MUON,
+            "clusters": 40, "super_clusters": 1, "all_turns": True, "reassign": 5, "pca": 64, "hidden": 0, "dropout": 0.0,
+            "sobel": False, "views": jittered(size), "optim": MUON,
         },
         toyworld=f"{FEW}:upright",
     )  # fmt: skip

@@ -3,7 +3,7 @@
 from dataclasses import replace
 
 from nolabel.recipes import Recipe
-from nolabel.recipes.tiny import COLORS, FEW, HUES, MUON, SLOW, smaller, two_views
+from nolabel.recipes.tiny import FEW, HUES, MUON, SLOW, smaller, two_views
 from nolabel.views.image import OneView
 from nolabel.views.parts import ImageAndParts, Patches, TwoViewsAndParts
 
@@ -188,26 +188,26 @@ def cpc_v2(size: int) -> Recipe:
 
 
 def cpc_v1(size: int) -> Recipe:
-    """CPC v2's tiny setting, downwards only, patches as they are."""
+    """CPC v2's tiny setting, downwards only, in grey, patches as they are."""
     patch = size * 3 // 8
     views = Patches(
-        size=size, scale=(0.6, 1.0), patch=patch, stride=(size - patch) // 4, gray=0.25, drop_color=0.0,
-        patch_scale=(0.88, 0.88), patch_flip=0.0, patch_jitter=(0.0, 0.0, 0.0, 0.0), patch_gray=0.0,
+        size=size, scale=(0.6, 1.0), patch=patch, stride=(size - patch) // 4, gray=1.0, drop_color=0.0,
+        patch_scale=(0.88, 0.88), patch_ratio=(1.0, 1.0), patch_flip=0.0, patch_jitter=(0.0, 0.0, 0.0, 0.0), patch_gray=0.0,
     )  # fmt: skip
     return Recipe("tiny", batch=64, minutes=2.5, fields={"width": 64, "depth": 2, "views": views, "optim": MUON})
 
 
 def infomin(size: int) -> Recipe:
-    """MoCo v2's tiny setting with a rotated third crop: tiles of small images show little."""
+    """MoCo v2's tiny setting, one way, with a rotated third crop: tiles of small images show little. Without RandAugment."""
     return Recipe(
         "tiny",
-        batch=128,
+        batch=256,
         minutes=2.5,
         fields={
-            "temperature": 0.2, "hidden": 512, "queue": 512, "momentum": 0.5, "splits": 1, "optim": MUON,
+            "temperature": 0.2, "hidden": 512, "queue": 1024, "momentum": 0.5, "splits": 1, "optim": SLOW,
             "views": TwoViewsAndParts(
-                size=smaller(size), test_size=size, scale=(0.2, 1.0), strength=1.0, jitter=COLORS, blur=(0.0, 0.0),
-                transform="rotation", part_scale=(0.3, 1.0),
+                size=smaller(size), test_size=size, scale=(0.2, 1.0), strength=1.0, jitter=HUES, blur=(0.0, 0.0),
+                transform="rotation", part_scale=(0.3, 1.0), operations=0,
             ),
         },
     )  # fmt: skip

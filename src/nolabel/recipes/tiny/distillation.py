@@ -74,10 +74,11 @@ def _self_distilled(size: int, **more: Any) -> Recipe:
 
 
 def ibot(size: int) -> Recipe:
-    """Prototypes of unit length and a softer teacher: toy world, 1.5 minutes on one core, 20-NN 19.1, random init 15.2; one
-    seed.
+    """As DINOv2, without its spread of features: targets by Sinkhorn-Knopp and a head for each of class token and patches. A
+    centre lags behind a teacher that follows at once, and one head is too little for both: the class token becomes nearly
+    constant, its std after 60 steps 0.14 with both, 0.36 with one head, 0.82 so; one seed.
     """
-    return _self_distilled(size, norm_last=True, teacher_temperature=(0.05, 0.05))
+    return _self_distilled(size, sinkhorn=True, shared_head=False)
 
 
 def dinov2(size: int) -> Recipe:
@@ -86,18 +87,21 @@ def dinov2(size: int) -> Recipe:
 
 
 def esvit(size: int) -> Recipe:
-    """Regions are patches. Without Sinkhorn the class token becomes constant in twenty steps where the rate is high, the teacher
-    fast and soft, and the views differ much. Toy world, two minutes on one core, 20-NN 24.3 (as DINOv2's tiny setting: 17.8
-    after one), random init 15.2; one seed.
+    """Regions are patches; targets by Sinkhorn-Knopp, for a centre lags behind a teacher that follows at once. Toy world, 40
+    steps, 20-NN 18.7 and std of the class token 0.78 (with centres, a slower teacher and a third of the rate: 16.7, 0.38), random
+    init 15.2; one seed.
     """
     views = replace(multi_crop(size, locals=0), scale=(0.3, 1.0), jitter=HUES)
-    slower = {"momentum": (0.95, 1.0), "teacher_temperature": (0.02, 0.03), "warmup_epochs": 1.0}
-    return _self_distilled(size, **slower, views=views, optim=replace(TOKENS, lr=4e-3))
+    return _self_distilled(size, sinkhorn=True, views=views)
 
 
 def mugs(size: int) -> Recipe:
-    """Queues of 4,096."""
-    return _self_distilled(size, queue=4096, out=128)
+    """Queues of four steps, a slower teacher and a low rate: rows of a queue are told apart from new ones by what has changed
+    since in all of them, and the class token becomes nearly constant, its std after 40 steps 0.45, and 0.18 after 25 of a fast
+    teacher; one seed.
+    """
+    slower = {"momentum": (0.95, 1.0), "optim": replace(TOKENS, lr=2e-3)}
+    return _self_distilled(size, queue=512, out=128, sinkhorn=True, **slower)
 
 
 def knowledge_distillation(size: int) -> Recipe:

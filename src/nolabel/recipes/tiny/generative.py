@@ -53,11 +53,14 @@ def aae(size: int) -> Recipe:
 
 
 def bigan(size: int) -> Recipe:
-    """Small batches and light nets, for games take many steps. Minutes are too short for features all the same: toy world, two
-    minutes on one core, linear 19.2 (batch 128 and a painter of 64 channels, three minutes: 16.7), random init 18.4; one seed.
+    """Half the side, for games take many steps, and a code of 16, whose parts an encoder can match before it can see: toy
+    world, 1,000 steps, linear 26.7, random init 17.8, code correlation 0.28 (full side, a code of 64, told to the critic at
+    its end: 19.2 and 0.02); one seed.
     """
-    fields = {"views": _crop(size), "hidden": 256, "width": 32, "optim": GAN}
-    return Recipe("tiny", batch=32, minutes=2.5, fields=fields)
+    half = (0.5, 0.5, 0.5)
+    views = OneView(size=max(16, size // 2), test_size=size, scale=(0.5, 1.0), mean=half, std=half)
+    fields = {"views": views, "code": 16, "hidden": 256, "width": 64, "optim": GAN}
+    return Recipe("tiny", batch=64, minutes=2.5, fields=fields)
 
 
 def context_encoder(size: int) -> Recipe:

@@ -32,7 +32,7 @@ def simmim(size: int) -> Recipe:
 
 
 def beit(size: int) -> Recipe:
-    """512 codes; half of the time goes to the tokenizer."""
+    """512 codes."""
     return Recipe(
         "tiny_tokens",
         batch=64,

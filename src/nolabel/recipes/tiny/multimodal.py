@@ -2,6 +2,7 @@
 
 from nolabel.core import Optim
 from nolabel.recipes import Recipe
+from nolabel.recipes.tiny import TOKENS
 from nolabel.views.layers import Layers
 from nolabel.views.pairs import Captioned
 
@@ -38,7 +39,7 @@ def m3ae(size: int) -> Recipe:
     """Captions of up to 24 tokens, half of them hidden; a decoder as light as the encoder."""
     return Recipe(
         "tiny_tokens",
-        batch=128,
+        batch=64,
         minutes=2.5,
         fields={
             "width": 96,
@@ -46,24 +47,24 @@ def m3ae(size: int) -> Recipe:
             "heads": 3,
             "hide_text": 0.5,
             "views": Captioned(size=size, scale=(0.5, 1.0), length=24),
-            "optim": Optim("adamw", lr=1.5e-3, weight_decay=0.05, betas=(0.9, 0.95), scaled=False, warmup_epochs=1),
+            "optim": TOKENS,
         },
     )
 
 
 def multimae(size: int) -> Recipe:
-    """32 of 192 tokens seen; decoders of width 96 and one block."""
+    """32 of 192 tokens seen; decoders of width 96 that read once and do not talk; small batches, for steps are few."""
     return Recipe(
         "tiny_tokens",
-        batch=128,
+        batch=32,
         minutes=2.5,
         fields={
             "classes": 32,
             "class_width": 16,
             "width": 96,
-            "depth": 1,
+            "depth": 0,
             "heads": 3,
             "views": Layers(size=size, scale=(0.3, 1.0), cell=size // 8 if size < 64 else 4),
-            "optim": Optim("adamw", lr=1.5e-3, weight_decay=0.05, betas=(0.9, 0.95), scaled=False, warmup_epochs=1),
+            "optim": TOKENS,
         },
     )

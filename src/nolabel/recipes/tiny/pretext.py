@@ -3,7 +3,7 @@
 from nolabel.recipes import Recipe
 from nolabel.recipes.tiny import MUON, smaller
 from nolabel.views.image import OneView
-from nolabel.views.tiles import Copies, Tiles
+from nolabel.views.tiles import AnyFilter, Copies, Tiles
 
 
 def rotation(size: int) -> Recipe:
@@ -48,5 +48,5 @@ def exemplar(size: int) -> Recipe:
 
 def counting(size: int) -> Recipe:
     """A hundred counts."""
-    views = OneView(size=size, scale=(0.5, 1.0), gray=0.33)
+    views = AnyFilter(size=size, scale=(0.5, 1.0), gray=0.33)
     return Recipe("tiny", batch=128, minutes=2.5, fields={"counts": 100, "views": views, "optim": MUON})

@@ -13,15 +13,18 @@ def arrow_of_time(size: int) -> Recipe:
 
 
 def rho_clips(size: int) -> Recipe:
-    """Two clips of a video, a short queue and an average net that moves faster."""
-    views = Clips(size=size, scale=(0.3, 1.0), jitter=(0.4, 0.4, 0.4, 0.1), blur=0.0, frames=8, stride=1)
+    """Two clips of a second from anywhere in four, a short queue and an average net that moves faster."""
+    views = Clips(size=size, scale=(0.3, 1.0), jitter=(0.4, 0.4, 0.4, 0.1), blur=0.0, frames=8, stride=2)
     heads = {"temperature": 0.2, "hidden": 512, "queue": 2048, "momentum": (0.98, 1.0), "splits": 1}
-    return Recipe("tiny_video", batch=64, minutes=5, fields={**heads, "views": views, "optim": MUON})
+    fields = {**heads, "views": views, "optim": MUON}
+    return Recipe("tiny_video", batch=64, minutes=5, fields=fields, form={"frames": 64})
 
 
 def shuffle_and_learn(size: int) -> Recipe:
-    """The tiny image encoder on five frames, two to four apart; a hidden layer, as looks alone tell nothing in small worlds."""
-    views = FiveFrames(size=size, scale=(0.6, 1.0), frames=5, stride=3, gap=(2, 4))
+    """The tiny image encoder on five frames, two or three of 16 apart; a hidden layer, as looks alone tell nothing in small
+    worlds.
+    """
+    views = FiveFrames(size=size, scale=(0.6, 1.0), frames=5, stride=3, gap=(2, 3))
     return Recipe("tiny", batch=64, minutes=5, fields={"features": 128, "hidden": 256, "views": views, "optim": MUON})
 
 
