@@ -178,6 +178,19 @@ MISTAKES = {
         "(loss / len(views) if len(views) > 1 else loss).backward()", "loss.backward()",
         "tests/unit/test_engine.py -k accumulation",
     ),
+    "schedule-for-all": Mistake(
+        "the rate of SimSiam's predictor follows the schedule", "engine/run.py",
+        'group.get("steady", False))', "False)", "tests/unit/test_methods_distillation.py -k rate",
+    ),
+    "prototypes-in-half": Mistake(
+        "prototypes are compared in bfloat16", "networks/heads.py",
+        "enabled=False", "enabled=True", "tests/unit/test_networks.py -k prototypes",
+    ),
+    "targets-of-the-net-itself": Mistake(
+        "the net of SimSiam's targets is never kept as it was", "methods/distillation/simsiam.py",
+        "if self.inner == 1 else self.earlier(both)", "if self.inner else self.earlier(both)",
+        "tests/unit/test_methods_distillation.py -k simsiam",
+    ),
     "biases-decay": Mistake(
         "weight decay pulls at biases and norms", "optim/optim.py",
         'settings.weight_decay if decays else 0.0, "decays": decays', 'settings.weight_decay, "decays": True',
@@ -200,6 +213,26 @@ MISTAKES = {
         "the linear probe chooses its penalty on the rows that it was fitted on", "evaluate/linear.py",
         "val, fit = order[:held_out], order[held_out:]", "val, fit = order[held_out:], order[held_out:]",
         "tests/unit/test_evaluate_linear.py",
+    ),
+    "same-words-are-negatives": Mistake(
+        "passages of the same words are negatives of each other", "losses/contrastive.py",
+        "alike_MN = (thing_N == thing_M[:, None]) | (thing_N == 0)",
+        "alike_MN = (torch.arange(len(thing_N)) == positive_M[:, None]) | (thing_N == 0)",
+        "tests/unit/test_text.py -k equal_passages",
+    ),
+    "words-vanish": Mistake(
+        "small embeddings of words go into a net whose blocks add a hundred times as much", "encoders/text.py",
+        "self.norm(self.words(text) + self.positions[: text.shape[1]])",
+        "self.words(text) + self.positions[: text.shape[1]]", "tests/unit/test_text.py -k words_are_not_small",
+    ),
+    "clips-at-one-time": Mistake(
+        "stored videos are hardly longer than a clip, so that clips of other times are the same", "views/video.py",
+        "self.frames * self.stride * (1 if self.together or self.clips == 1 else 4)", "self.frames * self.stride",
+        "tests/unit/test_views_video.py -k different_times",
+    ),
+    "crops-take-all": Mistake(
+        "a crop with too few points takes those outside, too", "views/points.py",
+        "% own_B1)", "% order_BP.shape[1])", "tests/unit/test_points.py -k small_crops",
     ),
     "half-written-checkpoint": Mistake(
         "a checkpoint is written under its own name", "engine/checkpoint.py",

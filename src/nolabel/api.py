@@ -84,7 +84,7 @@ def train(
     `{"image": x, "label": y, "test_image": ..., "test_label": ...}`. Arrays are kept in the cache for `resume`.
     `settings` are the fields of `Options` (encoder, size, epochs, minutes, batch, seed, dir, ...) and those of the
     method, nested ones as dicts or with dots: `train("simclr", temperature=0.2, views={"strength": 0.5})`; several
-    encoders are a dict, too: `train("avid", "clips/", encoder={"video": "tiny_video", "audio": "tiny_audio"})`.
+    encoders are a dict, too: `train("avid", "clips/", encoder={"video": "tiny_video", "audio": "tiny_mel"})`.
     Raises `UserError` with one line that says what to mend, and `engine.Interrupted` after a signal.
     """
     names = {f.name for f in dataclasses.fields(Options)}

@@ -31,7 +31,7 @@ examples
   nolabel train simclr                                    the embedded toy world, about two and a half minutes
   nolabel train dino --data photos/ --minutes 30          a folder of images, labelled by sub-folder or not at all
   nolabel train mae --data images.parquet --encoder vit_small_patch16_224 --size 64 --epochs 50
-  nolabel train avid --data clips/ --encoder video=tiny_video,audio=tiny_audio
+  nolabel train avid --data clips/ --encoder video=tiny_video,audio=tiny_mel
   nolabel train simclr --temperature 0.5 --views.strength 0.8 --optim.lr 0.001
 
 'nolabel VERB --help' and 'nolabel train METHOD --help' show every flag. A run leaves runs/NAME/ with report.html.

@@ -49,7 +49,7 @@ class Options:
     """side of images and frames that the encoder sees, in pixels; by default that of small ones, else the paper's in its recipe
     (imagenet), 64 on a CPU and 224 on a GPU in others; patches and small crops go with it"""
     frames: int | None = None
-    """frames of a stored clip of video; by default 16, or what the recipe says"""
+    """frames of a stored clip of video; by default what the views or the recipe want, from 16 to 64"""
     fps: float | None = None
     """frames a second of a stored clip; by default 8, or what the recipe says"""
     sample_rate: int | None = None
@@ -57,7 +57,7 @@ class Options:
     seconds: float | None = None
     """length of stored sound; by default that of the clip beside it, or what holds nine of ten files, at most 5"""
     points: int | None = None
-    """points of a stored cloud; by default at most 1,024"""
+    """points of a stored cloud; by default at most 1,024, or what the views want"""
     words: int | None = None
     """tokens of a stored text; by default what holds nine of ten texts, at most 128"""
     vocabulary: int | None = None
@@ -233,9 +233,13 @@ def resolve(
         labels = str(Path(labels).resolve())
     _give_labels(made, data, labels, options.seed)
     length = {"epochs": options.epochs, "minutes": options.minutes, "steps": options.steps}
-    if not any(length.values()):
+    if said := next(((k, v) for k, v in length.items() if v is not None and not v > 0), None):
+        raise UserError(f"--{said[0]} {said[1]}: nothing can be trained in that; say more than 0")
+    if all(v is None for v in length.values()):
         length = {"epochs": recipe.epochs, "minutes": recipe.minutes, "steps": None}
-    batch = options.batch or min(recipe.batch, _largest_batch(data))
+    if len(data.splits["train"]) < 2:
+        raise UserError(f"{data.name} has {len(data.splits['train'])} training samples; a method compares at least two")
+    batch = min(recipe.batch, _largest_batch(data)) if options.batch is None else options.batch
     if not 1 <= batch <= len(data.splits["train"]):
         raise UserError(f"--batch {batch} does not fit the {len(data.splits['train'])} samples of {data.name}")
     inputs = _inputs(made, data)

@@ -88,6 +88,11 @@ def bomb() -> bytes:
     return b"\x89PNG\r\n\x1a\n" + chunk + b"\0\0\0\0IDAT" + zlib.crc32(b"IDAT").to_bytes(4, "big")
 
 
+def overwritten(blob: bytes) -> bytes:
+    middle = len(blob) // 2
+    return blob[:middle] + bytes(64) + blob[middle + 64 :]
+
+
 @pytest.mark.parametrize(
     ("blob", "why"),
     [
@@ -96,6 +101,7 @@ def bomb() -> bytes:
         (jpeg(1)[:-200], "truncated"),
         (jpeg(1)[:30], ""),
         (encode(pixels(1), "PNG")[:-400], ""),
+        (overwritten(encode(pixels(1), "PNG")), "data stream"),
         (bomb(), "decompression bomb"),
         (np.zeros((0, 5, 3), np.uint8), ""),
     ],

@@ -219,12 +219,19 @@ def test_truncated_and_wrong_tars(tmp_path):
     (tmp_path / "cut.tar").write_bytes(whole[:cut])
     train = opened("cut.tar").splits["train"]
     assert len(train) == 5 and any("shard" in why for _, why in train.skipped), "its last sample has only the mask"
+    third = whole.index(b"2.", 1024) // 512 * 512
+    (tmp_path / "middle.tar").write_bytes(whole[:third] + bytes(range(256)) * 2 + whole[third + 512 :])
+    assert any("damaged at byte" in why for _, why in opened("middle.tar").splits["train"].skipped)
+    assert not opened("a.tar").splits["train"].skipped
     (tmp_path / "text.tar").write_bytes(b"not a tar" * 200)
     with pytest.raises(UserError, match="as tar"):
         opened("text.tar")
     write_tar(tmp_path / "sound.tar", {"1.wav": b"RIFF"})
     with pytest.raises(UserError, match="no images"):
         opened("sound.tar")
+    write_tar(tmp_path / "empty.tar", {})
+    with pytest.raises(UserError, match="no images"):
+        opened("empty.tar")
     with pytest.raises(UserError, match=r"no file matches 'a-1\.tar'"):
         opened("a-{1..2}.tar")
 

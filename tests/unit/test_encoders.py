@@ -331,3 +331,11 @@ def test_fixed_positions_start_a_vit_as_mae_does():
     loaded.started = True
     fixed_positions(loaded)
     assert isinstance(loaded.net.pos_embed, torch.nn.Parameter)
+
+
+@pytest.mark.parametrize("name", ["tiny", "tiny_tokens", "vit_tiny_patch16_224"])
+def test_graphs_take_any_batch_size(name):
+    """`torch.export` refuses where code looks at the number of images, and what is exported would take two alone."""
+    encoder, x = image_encoder(name, 32).eval(), torch.randn(5, 3, 32, 32)
+    graph = torch.export.export(encoder, (x[:2],), dynamic_shapes=({0: torch.export.Dim("batch")},)).module()
+    assert torch.allclose(graph(x), encoder(x), atol=1e-5) and graph(x[:1]).shape == (1, encoder.dim)

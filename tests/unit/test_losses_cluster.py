@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from nolabel.losses.cluster import sinkhorn, swap
+from nolabel.losses.cluster import sinkhorn, swap, targets, teacher_logs
 
 
 def scores(b: int = 256, k: int = 50, std: float = 0.3) -> Tensor:
@@ -93,3 +93,27 @@ def test_a_constant_encoder_costs_log_k() -> None:
     views = torch.zeros(4, 6, 3000)
     codes = [sinkhorn(v) for v in views[:2]]
     assert swap(views, codes).item() == pytest.approx(8.006, abs=1e-3)
+
+
+# ---- what a teacher asks
+
+
+def test_targets_are_centred_softmax_or_codes_of_all_rows() -> None:
+    x, center = scores(12, 5).view(3, 4, 5).requires_grad_(), scores(1, 5)[0]
+    rows = [[math.exp((v - c) / 0.1) for v, c in zip(r, center.tolist())] for r in x.flatten(0, 1).tolist()]
+    expected = torch.tensor([[v / sum(row) for v in row] for row in rows]).view(3, 4, 5)
+    torch.testing.assert_close(targets(x, 0.1, center), expected)
+    torch.testing.assert_close(targets(x, 0.1).flatten(0, 1), sinkhorn(x.flatten(0, 1), 0.1))
+    weight = torch.tensor([[1.0, 1, 0, 0], [1, 0, 0, 0], [1, 1, 1, 0]])
+    kept = weight.flatten().bool()
+    torch.testing.assert_close(targets(x, 0.1, weight=weight).flatten(0, 1)[kept], sinkhorn(x.flatten(0, 1)[kept], 0.1))
+    assert not targets(x, 0.1, center).requires_grad and not targets(x, 0.1).requires_grad
+
+
+def test_logs_of_a_teacher_tell_both_collapses_apart() -> None:
+    uniform, one = torch.full((2, 3, 8), 1 / 8), torch.eye(8)[[4] * 6].view(2, 3, 8)
+    known = {"uniform": (uniform, math.log(8), 1.0), "one": (one, 0.0, 1 / 8), "each": (torch.eye(8), 0.0, 1.0)}
+    for p, entropy, used in known.values():
+        logs = teacher_logs(p)
+        assert logs["teacher_entropy"].item() == pytest.approx(entropy, abs=1e-6)
+        assert logs["prototypes_used"].item() == pytest.approx(used, rel=1e-5)

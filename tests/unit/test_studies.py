@@ -3,6 +3,7 @@
 import json
 import multiprocessing
 import os
+import re
 import signal
 import threading
 import time
@@ -75,6 +76,19 @@ def claimed(path, answer):
     with Ledger(Path(path), lambda records: None).claim(trial()) as mine, \
             Ledger(Path(path), lambda records: None).claim(trial(seed=1)) as other:  # fmt: skip
         answer.send((mine, other))
+
+
+def test_another_folder_of_the_same_name_is_other_data(tmp_path):
+    ledger, folders = Ledger(tmp_path / "t.json", lambda records: None), [tmp_path / k / "photos" for k in "ab"]
+    for folder in folders:
+        folder.mkdir(parents=True)
+    one, other = (Trial("simclr", str(folder), 0, {"steps": 3}, ("knn",)) for folder in folders)
+    scores = [{"protocol": "knn", "value": 50.0}]
+    ledger.add(
+        {"method": "simclr", "data": "photos", "seed": 0, "budget": one.budget, "place": one.place, "scores": scores}
+    )
+    assert one.key == other.key and one.name != other.name
+    assert ledger.has(one) and not ledger.has(other)
 
 
 def test_processes_side_by_side_lose_nothing_and_claim_apart(tmp_path):
@@ -305,4 +319,5 @@ def test_both_commands_on_a_folder(tmp_path, monkeypatch):
     assert row["seconds"] > 0 and row["samples_per_s"] > 0 and 50 < row["memory"] < 20000
     page = (out / "compare-pets.html").read_text()
     assert "random init" in page and "memory" in page and str(tmp_path) not in page
-    assert [p.name for p in runs.iterdir()] == ["rotation-pets-0.01min-1-seed0"]
+    (kept,) = [p.name for p in runs.iterdir()]
+    assert re.fullmatch(r"rotation-pets-[0-9a-f]{8}-0\.01min-1-seed0", kept)

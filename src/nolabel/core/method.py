@@ -29,6 +29,8 @@ class Method(nn.Module):
     """names of matrices that weight decay leaves alone, as norms and biases; any module may name its own"""
     labelled: ClassVar[float] = 0.0
     """share of every batch that carries labels, its first rows (see `labelled_rows`); may be a property of the fields"""
+    steady: ClassVar[tuple[str, ...]] = ()
+    """names of parameters or modules whose rate has no schedule but the warm-up's peak; any module may name its own"""
     views: ViewMaker
     optim: Optim = Optim()
 

@@ -88,10 +88,11 @@ def _decode_any(blob: bytes | memoryview, out: NDArray[np.uint8]) -> None:
         if image.width * image.height > MOST_PIXELS:
             raise ValueError(f"{image.width} x {image.height} pixels are too many")
         orientation = 1
-        with suppress(Exception):  # a damaged tag is no reason to lose the image
-            orientation = image.getexif().get(_ORIENTATION, 1)
         image.draft(image.mode, (len(out), len(out)))  # JPEG only: scaled decoding
         fit(pixels_of(image, out.shape[2]), out)
+        # afterwards: of a PNG it reads the pixels, and what it says of damaged ones would be lost here
+        with suppress(Exception):  # a damaged tag is no reason to lose the image
+            orientation = image.getexif().get(_ORIENTATION, 1)
     turn(out, orientation)
 
 

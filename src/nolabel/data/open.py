@@ -58,6 +58,8 @@ def open_data(
     spec = os.fspath(spec)
     found = train_and_test(find(spec, wanted, asked))
     name = Path(spec).name if Path(spec).exists() else spec
+    if not found["train"].rows:
+        raise UserError(f"{printable(name)} holds no {_what(wanted)} to train on; check the path")
     data = Data(name, {}, [note for listing in found.values() for note in listing.notes])
     data.form, data.tokenizer = settle(asked, found["train"], wanted)
     rates = {"video": data.form.fps, "audio": data.form.sample_rate}
@@ -84,6 +86,8 @@ def find(spec: str, columns: Sequence[str] = ("image",), form: Form | None = Non
     """The splits of a data set as they are listed by its format. Raises UserError where there is none."""
     if (made := [name for name in _MADE if name in columns]) and not spec.lower().startswith("toyworld"):
         raise UserError(f"{printable(spec)} has no {' and no '.join(made)}; the toy world has")
+    if not spec.strip():  # an unset variable of a shell, which a path would take for this folder
+        raise UserError("--data is empty; name a folder, a file or a data set, . for this folder")
     path = Path(os.path.expanduser(spec))
     if os.path.exists(path):
         return _of_folder(path, columns) if path.is_dir() else _of_files([path], columns)

@@ -70,6 +70,7 @@ def listings(files: Sequence[Path], columns: Sequence[str]) -> dict[str, Listing
     result: dict[str, Listing] = {}
     for split, found in indices.items():
         said = {s for index in found for s in index.splits} if list(by_split) == [""] else {None}
+        said = said or {None}  # a shard without samples
         for part in sorted(said, key=str):
             name = split if part is None else split_of(part) or part
             result[name] = _listing(by_split[split], found, columns, classes, part if len(said) > 1 else None)
@@ -185,6 +186,8 @@ def _scan(file: Path) -> Index:
                 stem, _, suffix = base.partition(".")
                 sample = samples.setdefault(f"{folder}/{stem}" if folder else stem, {})
                 sample[f".{suffix.lower()}"] = member.offset_data, member.size
+            if any(_block(file, tar.offset)):  # tarfile takes a damaged header for the end
+                skipped.append((file.name, f"the shard is damaged at byte {tar.offset}, after {len(samples)} samples"))
     except tarfile.ReadError as error:
         if not samples:
             hint = "unpack compressed shards first" if file.suffix != ".tar" else "is it complete?"
@@ -217,6 +220,13 @@ def _scan(file: Path) -> Index:
             group = meta.get("source", meta.get("group"))
             index.groups.append(str(group) if group is not None else None)
     return index
+
+
+def _block(file: Path, at: int) -> bytes:
+    """The block of a tar at which its members end: zeros, or nothing, where it is whole."""
+    with open(file, "rb") as handle:
+        handle.seek(at)
+        return handle.read(tarfile.BLOCKSIZE)
 
 
 def _meta(blob: bytes | str) -> dict[str, Any]:

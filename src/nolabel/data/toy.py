@@ -278,7 +278,10 @@ def listings(option: str, columns: Sequence[str], form: Form) -> dict[str, Listi
     stamp = f"toyworld {' '.join(sorted(words))} {' '.join(columns)} {form} {_code()}"
     result = {}
     counts = [TRAIN, TEST] if kind in (Images, Corpus) else [min(a, b) for a, b in zip(CLIPS, (TRAIN, TEST))]
-    if number := next((int(word) for word in said if word.isdecimal()), 0):
+    number = next((int(word) for word in said if word.isdecimal()), None)
+    if number == 0:
+        raise UserError("toyworld:0 has no samples; say how many are to train, as toyworld:4000")
+    if number is not None:
         counts[0] = min(number, TEST_FROM // 7)
     for split, first, count in zip(("train", "test"), (0, TEST_FROM), counts):
         apart = split == "test"

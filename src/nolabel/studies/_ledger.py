@@ -97,6 +97,7 @@ def alike(record: Record, trial: Trial) -> bool:
     return (
         _key(record)[:3] == trial.key[:3]
         and record["budget"] == trial.budget
+        and record.get("place", "") in ("", trial.place)
         and record.get("fields", {}) == to_json(trial.fields)
     )
 

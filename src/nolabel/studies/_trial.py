@@ -52,9 +52,16 @@ class Trial:
         return self.method, shown(self.data), self.variant, self.seed
 
     @property
+    def place(self) -> str:
+        """Of data in files, a number of where they lie: two folders may have one name. Empty for what has a name alone."""
+        path = Path(self.data)
+        return f"{zlib.crc32(os.fsencode(path.resolve())):08x}" if path.exists() else ""
+
+    @property
     def name(self) -> str:
-        """Of a folder that holds the run; other fields give another."""
+        """Of a folder that holds the run; other fields and other data give another."""
         method, data, variant, seed = self.key
+        data = "-".join(filter(None, (data, self.place)))
         budget = "-".join(f"{v:g}min" if k == "minutes" else str(v) for k, v in self.budget.items())
         own = re.sub(r"\W+", "-", variant).strip("-")
         if self.fields:
@@ -114,6 +121,7 @@ def measure(trial: Trial, folder: Path) -> dict[str, Any]:
         "budget": trial.budget,
         "fields": to_json(trial.fields),
         "scores": scores,
+        "place": trial.place,
         "meant": shown(trained.plan.data),
         "encoder": trained.plan.encoder,
         "batch": settings.batch,

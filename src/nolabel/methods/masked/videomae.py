@@ -23,7 +23,9 @@ VIDEOMAE = Preset(
         "width": 384,
         "depth": 4,
         "heads": 6,
-        "views": OneClip(size=224, scale=(0.5, 1.0), frames=16, stride=4),
+        "views": OneClip(
+            size=224, scale=(0.5, 1.0), frames=16
+        ),  # every fourth of 30 frames a second, as the 8 that are stored
         "optim": Optim("adamw", lr=1.5e-4, weight_decay=0.05, betas=(0.9, 0.95), warmup_epochs=40),
     },
 )

@@ -49,7 +49,7 @@ def moco_v3(size: int) -> Recipe:
             "layers": 2,
             "last_norm": False,
             "views": TwoViews(size=size, jitter=(0.4, 0.4, 0.2, 0.1), blur=(0.0, 0.0), solarize=(0.0, 0.2)),
-            "optim": Optim("lars", lr=0.3, weight_decay=1e-6, trust=0.02, warmup_epochs=10),
+            "optim": Optim("lars", lr=0.3, weight_decay=1e-6, trust=0.02, trust_clip=True, warmup_epochs=10),
         },
     )
 
