@@ -7,6 +7,7 @@ from torch import nn
 from nolabel.core import UserError
 from nolabel.data.columns import ArrayColumn
 from nolabel.data.split import Data, Split
+from nolabel.encoders import image_encoder
 from nolabel.evaluate.baselines import RawInput, random_init
 from nolabel.evaluate.features import EvalData, extract, fast_bf16, fingerprint
 from nolabel.evaluate.finetune import FineTune
@@ -60,6 +61,12 @@ def test_extract_freezes_the_encoder_and_restores_it(data):
     torch.manual_seed(0)
     net = Net()
     net.body[1].eval()
+    vit = image_encoder("tiny_tokens", 32)
+    state = fingerprint(vit)
+    vit.eval()
+    assert fingerprint(vit) == state
+    vit.pool = "mean"
+    assert fingerprint(vit) != state, "its features are others"
     before = fingerprint(net)
     features = extract(net, data.splits["train"], transform, batch=128)
     assert features.x.shape == (300, 8) and features.x.dtype == torch.float32 and not features.x.requires_grad
