@@ -146,16 +146,12 @@ def extract(
     return Features(x, y, rows)
 
 
-_PASSING = ("training", "fused_attn")
-"""attributes of modules that say how, not what, they compute here"""
-
-
 def fingerprint(encoder: nn.Module) -> str:
-    """A hash of all weights and buffers and of what modules are set to: features are reused only while it stays the same."""
+    """A hash of all weights and buffers and of the names that modules are set to: features are reused only while it stays the same."""
     sha = hashlib.sha256()
     for name, module in encoder.named_modules():  # the same weights, pooled otherwise, are another net
-        kept = {k: v for k, v in vars(module).items() if isinstance(v, str | int | float) and k not in _PASSING}
-        sha.update(f"{name} {sorted(kept.items())}".encode())
+        chosen = sorted((k, v) for k, v in vars(module).items() if isinstance(v, str))
+        sha.update(f"{name} {chosen}".encode())
     for name, tensor in encoder.state_dict().items():
         if isinstance(tensor, Tensor):
             sha.update(name.encode())
