@@ -147,7 +147,7 @@ def extract(
 
 
 def fingerprint(encoder: nn.Module) -> str:
-    """A hash of all weights and buffers and of the names that modules are set to: features are reused only while it stays the same."""
+    """A hash of weights, buffers and the names that modules are set to: features are reused only while it stays the same."""
     sha = hashlib.sha256()
     for name, module in encoder.named_modules():  # the same weights, pooled otherwise, are another net
         chosen = sorted((k, v) for k, v in vars(module).items() if isinstance(v, str))
