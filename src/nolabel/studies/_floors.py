@@ -26,7 +26,7 @@ FLOORS: dict[str, Floor] = {
     "autoencoder": Floor(120, 5.0),
     "avid": Floor(400, 8.0),
     "barlow_twins": Floor(130, 8.0),
-    "beit": Floor(65, 5.7, "own loss"),
+    "beit": Floor(140, 5.0, "own loss"),
     "bigan": Floor(800, 3.0),
     "byol": Floor(345, 8.0, "linear"),
     "byol_a": Floor(70, 10.5),

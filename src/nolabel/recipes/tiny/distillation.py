@@ -74,11 +74,11 @@ def _self_distilled(size: int, **more: Any) -> Recipe:
 
 
 def ibot(size: int) -> Recipe:
-    """As DINOv2, without its spread of features: targets by Sinkhorn-Knopp and a head for each of class token and patches. A
-    centre lags behind a teacher that follows at once, and one head is too little for both: the class token becomes nearly
-    constant, its std after 60 steps 0.14 with both, 0.36 with one head, 0.82 so; one seed.
+    """Prototypes of unit length and a softer teacher: toy world, 1.5 minutes on one core, 20-NN 19.1, random init 15.2 (targets
+    by Sinkhorn-Knopp and a head for patches of its own keep the class token apart, std 0.82 after 60 steps in place of 0.14,
+    and end at 13.1 after 640); one seed.
     """
-    return _self_distilled(size, sinkhorn=True, shared_head=False)
+    return _self_distilled(size, norm_last=True, teacher_temperature=(0.05, 0.05))
 
 
 def dinov2(size: int) -> Recipe:
