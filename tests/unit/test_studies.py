@@ -78,6 +78,27 @@ def claimed(path, answer):
         answer.send((mine, other))
 
 
+def test_what_was_trained_in_other_settings_is_trained_again(tmp_path):
+    ledger, trial = (
+        Ledger(tmp_path / "t.json", lambda records: None),
+        Trial("simclr", "toyworld", 0, {"steps": 3}, ("knn",)),
+    )
+    record = {
+        "method": "simclr",
+        "data": "toyworld",
+        "budget": trial.budget,
+        "scores": [{"protocol": "knn", "value": 50.0}],
+    }
+    for seed in range(3):
+        ledger.add({**record, "seed": seed})
+    assert ledger.has(trial)
+    old = [{**r, "outdated": True} for r in ledger.records()]
+    ledger.path.write_text(json.dumps(old))
+    assert not ledger.has(trial)
+    ledger.add({**record, "seed": 0})
+    assert ledger.has(trial) and len(ledger.records()) == 1, "no mean is over both"
+
+
 def test_another_folder_of_the_same_name_is_other_data(tmp_path):
     ledger, folders = Ledger(tmp_path / "t.json", lambda records: None), [tmp_path / k / "photos" for k in "ab"]
     for folder in folders:

@@ -53,11 +53,14 @@ class Ledger:
         )
 
     def add(self, record: Record) -> None:
-        """Put in one finished trial, in place of an older one and of all that method and data did on other budgets."""
+        """Put in one finished trial, in place of an older one and of all that method and data did on other budgets or in
+        settings that have changed since.
+        """
         with self.mutex, self._held(0):
             kept = [
                 r for r in self.records()
-                if _key(r) != _key(record) and (_key(r)[:2] != _key(record)[:2] or r["budget"] == record["budget"])
+                if _key(r) != _key(record)
+                and (_key(r)[:2] != _key(record)[:2] or (r["budget"] == record["budget"] and not r.get("outdated")))
             ]  # fmt: skip
             records = sorted([*kept, record], key=_key)
             text = json.dumps(records, indent=1) + "\n"
@@ -97,6 +100,7 @@ def alike(record: Record, trial: Trial) -> bool:
     return (
         _key(record)[:3] == trial.key[:3]
         and record["budget"] == trial.budget
+        and not record.get("outdated")  # kept to be looked at until it is trained again
         and record.get("place", "") in ("", trial.place)
         and record.get("fields", {}) == to_json(trial.fields)
     )

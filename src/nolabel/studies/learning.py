@@ -269,6 +269,12 @@ def page(records: Sequence[dict[str, Any]], command: str) -> str:
         for r in records
         if (looks := r.get("looks")) and looks[-1] < max(looks) - FALL
     ]
+    old = sorted({named[r["method"], r["data"]] for r in records if r.get("outdated")})
+    lines += (
+        ["", f"The settings of these have changed since, and they are to be trained again: {', '.join(old)}."]
+        if old
+        else []
+    )
     lines += ["", f"Collapse alarms in {len(records)} runs: {'; '.join(rang) or 'none'}.", ""]
     lines += (
         [f"On the way the k-NN of these was better by more than {FALL:g} points: {'; '.join(fell)}.", ""]
