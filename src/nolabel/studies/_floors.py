@@ -113,7 +113,7 @@ net; `python -m tests.learning` measures. Those of longer
 forms are about half of the least margin over the seeds of the learning table"""
 
 NONE_YET = {
-    "ibot": "its class token is nearly constant in minutes: 20-NN 15.1 after 640 steps, random init 15.2; with prototypes that start "
-    "smaller than the authors' 18 or more, and the collapse alarm rings"
+    "ibot": "its class token is nearly constant in minutes: 20-NN 15.1 after 640 steps, random init 15.2; with prototypes that "
+    "start smaller than the authors' 18 or more, and the collapse alarm rings"
 }
 """methods without a floor, and why"""

@@ -74,8 +74,8 @@ def _self_distilled(size: int, **more: Any) -> Recipe:
 
 
 def ibot(size: int) -> Recipe:
-    """Prototypes of unit length and a softer teacher: toy world, 640 steps, 20-NN 15.1, random init 15.2, for the class token becomes
-    nearly constant. Targets by Sinkhorn-Knopp and a head for patches of its own keep it apart (std 0.82 after 60 steps in
+    """Prototypes of unit length and a softer teacher: toy world, 640 steps, 20-NN 15.1, random init 15.2, for the class token
+    becomes nearly constant. Targets by Sinkhorn-Knopp and a head for patches of its own keep it apart (std 0.82 after 60 steps in
     place of 0.14) and end at 13.1; a faster centre at 14.6 after 200; one seed.
     """
     return _self_distilled(size, norm_last=True, teacher_temperature=(0.05, 0.05))
