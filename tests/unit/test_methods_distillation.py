@@ -66,7 +66,7 @@ def test_sinkhorn_of_patches_counts_hidden_ones_alone(monkeypatch):
 
     asked, real = {}, module.distill_masked
     monkeypatch.setattr(module, "distill_masked", lambda x, p, w, tau: asked.update(p=p, w=w) or real(x, p, w, tau))
-    method, seen = build("ibot", sinkhorn=True), []
+    method, seen = build("ibot", sinkhorn=True, shared_head=False), []
     method.teacher.net["patch_head"].last.register_forward_hook(lambda layer, inputs, out: seen.append(out))
     seed_all(5)
     method(views_of(method, 16), START)
