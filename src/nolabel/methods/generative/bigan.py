@@ -5,8 +5,8 @@ Donahue, Krahenbuhl, Darrell, "Adversarial Feature Learning", ICLR 2017, arXiv:1
     L_critic = -E_x log D(x, E(x)) - E_z log(1 - D(G(z), z)),   z ~ U(-1, 1)                                    (eq. 3)
     L_pair   = -E_x log(1 - D(x, E(x))) - E_z log D(G(z), z):   the same with swapped labels               (section 3.4)
 
-Shapes: B images (C, S, S), K code. What is kept is E. Differs: weights start as usual for their layers, not from
-N(0, 0.02).
+Shapes: B images (C, S, S), K code. What is kept is the net below E's code. Differs: weights start as usual for
+their layers, not from N(0, 0.02); the critic's layers are told the code, as the authors', and the painter's are not.
 """
 
 import torch
