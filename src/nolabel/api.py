@@ -2,9 +2,10 @@
 
 import dataclasses
 import json
+import os
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from pathlib import Path
@@ -16,9 +17,9 @@ from torch import Tensor, nn
 
 from nolabel import methods
 from nolabel import plan as plans
-from nolabel.core import Batch, Method, UserError, kept_by_modality
+from nolabel.core import Batch, DataInfo, Method, UserError, kept_by_modality
 from nolabel.core.dist import barrier, rank, share, world
-from nolabel.core.fields import nearest, override, to_json
+from nolabel.core.fields import from_json, nearest, override, to_json
 from nolabel.core.random import fold, generator, seed_all
 from nolabel.data import Data, Prefetcher, as_stored, at_rest, given, open_data
 from nolabel.encoders.files import (
@@ -30,9 +31,9 @@ from nolabel.encoders.files import (
     save_encoder,
     to_onnx,
 )
-from nolabel.engine import Checkpoints, Run
+from nolabel.engine import Checkpoints, Interrupted, Run
 from nolabel.engine import parallel as processes
-from nolabel.engine.checkpoint import disk_of, write_atomic
+from nolabel.engine.checkpoint import disk_of, held, write_atomic
 from nolabel.engine.monitor import Monitor
 from nolabel.engine.observe import Bar, JsonLines, Observer, TensorBoard
 from nolabel.engine.precision import keep_freed_memory
@@ -102,8 +103,7 @@ def train(
             chosen[path] = Path(chosen[path])
     if isinstance(chosen.get("labels"), int | Path):
         chosen["labels"] = str(chosen["labels"])
-    where = data if isinstance(data, str | Path) else at_rest(data)
-    options = override(Options(data=str(where)), chosen)
+    options = override(Options(data=data_named(data)), chosen)
     return train_with(method, options, {k: v for k, v in settings.items() if k not in names})
 
 
@@ -112,42 +112,67 @@ def train_with(method: str, options: Options, changes: dict[str, Any]) -> "Train
     alone = not processes.started()
     device = processes.device_of(options.device)
     processes.join(device)
-    with _first_rank_first():
+    with _first_rank_first():  # all that can be wrong is found before there is a folder
         plan, data = plans.resolve(method, options, changes, _progress(options.quiet))
-    folder = Path(share(str(_new_folder(options, plan)) if rank() == 0 else ""))
-    if rank() == 0:
-        plans.write(plan, folder / "run.json")
-        if data.tokenizer is not None:
-            data.tokenizer.save(folder / "tokenizer.json")
-        if every := [f"{name}\t{why}\n" for split in data.splits.values() for name, why in split.skipped]:
-            write_atomic(folder / "skipped.txt", lambda file: file.write("".join(every).encode()))
-        if not options.quiet:
-            _tell(_headline(plan, data, folder))
-            for line in [*data.notes, *skipped(data)]:
-                _tell(line)
-    barrier()
-    if alone and plan.settings.processes > 1:
-        return _launch(folder, plan, options.quiet)
-    return _go(plans.build(plan, device, data), folder, device, options.quiet)
+        launched = alone and plan.settings.processes > 1
+        ranks = plan.settings.processes if alone else world()
+        built = plans.try_out(plan, torch.device("cpu") if launched else device, data, changes, ranks)
+        for protocol in plan.evaluate:
+            if why := obstacle(protocol, plan.data, built.method, built.kept()):
+                raise UserError(f"--evaluate {protocol}: {why}")
+    with _new_folder(options, plan) if rank() == 0 else nullcontext((None, None)) as (made, lock):
+        folder = Path(share(str(made)))
+        if rank() == 0:
+            # of a start that failed, whose folder this may be
+            for name in ("tokenizer.json", "skipped.txt"):
+                (folder / name).unlink(missing_ok=True)
+            plans.write(plan, folder / "run.json")
+            if data.tokenizer is not None:
+                data.tokenizer.save(folder / "tokenizer.json")
+            if not options.quiet:
+                for line in [_headline(plan, data, folder), *data.notes]:
+                    _tell(line)
+            _note_skipped(folder, data, options.quiet)
+        barrier()
+        if launched:
+            del built  # the processes make their own
+            return _launch(folder, plan, options.quiet, lock)
+        return _go(built, folder, device, options.quiet)
 
 
-def resume(folder: str | Path, quiet: bool = False) -> "Trained":
-    """Go on with a run where its newest intact checkpoint stands; the end is bitwise that of an uninterrupted run."""
+def resume(folder: str | Path, quiet: bool = False, data: str | Path | None = None) -> "Trained":
+    """Go on with a run where its newest intact checkpoint stands; the end is bitwise that of an uninterrupted run.
+
+    `data` says where the data of the run are now, if they were moved: as many samples, alike in classes and shapes.
+    """
     folder = _run_folder(folder)
     plan = plans.read(folder / "run.json")
-    if plan.settings.processes > 1 and not processes.started():
-        return _launch(folder, plan, quiet)
-    device = processes.device_of(plan.device)
-    processes.join(device)
-    with _first_rank_first(), _as_its_settings_say(folder):
-        built = plans.build(plan, device, progress=_progress(quiet))
-    return _go(built, folder, device, quiet, again=True)
+    launched = plan.settings.processes > 1 and not processes.started()
+    device = torch.device("cpu") if launched else processes.device_of(plan.device)
+    if not launched:
+        processes.join(device)
+    with held(folder) if rank() == 0 else nullcontext() as lock:
+        if data is not None:
+            with _first_rank_first():
+                plan = plans.moved(plan, str(data), _progress(quiet))
+                if rank() == 0:
+                    plans.write(plan, folder / "run.json")
+        if launched:
+            return _launch(folder, plan, quiet, lock)
+        with _first_rank_first(), _as_its_settings_say(folder):
+            built = plans.build(plan, device, progress=_progress(quiet))
+        return _go(built, folder, device, quiet, again=True)
 
 
-def _launch(folder: Path, plan: Plan, quiet: bool) -> "Trained":
+def data_named(data: Any) -> str:
+    """Data as the command line names them; arrays are kept in the cache and named by their file there."""
+    return str(data if isinstance(data, str | Path) else at_rest(data))
+
+
+def _launch(folder: Path, plan: Plan, quiet: bool, lock: int | None) -> "Trained":
     """Go on with the run in processes of their own, which find everything in its folder."""
     argv = ["resume", str(folder), *(["--quiet"] if quiet else []), "--no-table"]
-    code = processes.launch("nolabel.cli", argv, plan.settings.processes)
+    code = processes.launch("nolabel.cli", argv, plan.settings.processes, lock)
     if code:
         raise Stopped(folder, code if code > 0 else 128 - code)
     return Trained(folder, plan)
@@ -197,7 +222,19 @@ class Trained:
     def results(self) -> list[dict[str, Any]]:
         """The rows of `results.json`."""
         path = self.folder / "results.json"
-        return json.loads(path.read_text()) if path.exists() else []  # type: ignore[no-any-return]
+        if not path.exists():
+            return []
+        try:
+            rows = json.loads(path.read_text())
+            if not all({"protocol", "metric", "data", "value", "random_init", "raw_input"} <= set(row) for row in rows):
+                raise ValueError("its rows are incomplete")
+        except (OSError, ValueError, TypeError) as error:
+            aside = path.with_name("results.json.damaged")
+            with suppress(OSError):
+                path.replace(aside)
+            _tell(f"{path} is damaged ({error}); it is now {aside.name}, and a new one is begun")
+            return []
+        return rows  # type: ignore[no-any-return]
 
     @cached_property
     def built(self) -> Built:
@@ -206,13 +243,33 @@ class Trained:
             return plans.build(self.plan, torch.device("cpu"))
 
     @cached_property
+    def _fields(self) -> Method:
+        """The method without its networks, and so without its data."""
+        with _as_its_settings_say(self.folder):
+            return from_json(methods.load(self.plan.method), self.plan.fields)  # type: ignore[no-any-return]
+
+    @property
+    def _views(self) -> Any:
+        return self._fields.views
+
+    def _transform(self, modality: str) -> Callable[[Batch], Tensor]:
+        """From a stored batch to what the encoder of a modality takes: the plain view."""
+        return lambda batch: self._views.plain(batch)[modality]
+
+    @property
+    def _info(self) -> DataInfo:
+        """What the method was told about the data."""
+        return self.plan.info or self.built.data.info
+
+    @cached_property
     def method(self) -> Method:
         """The method as its newest checkpoint left it, in evaluation mode."""
         found = Checkpoints(self.folder / "checkpoints").load(_tell)
         if found is None:
             raise UserError(f"{self.folder} holds no checkpoint of {self.plan.method}")
-        self.built.method.load_state_dict(found["method"])
-        return self.built.method.eval()
+        method = plans.build_method(self.plan, self._info)
+        method.load_state_dict(found["method"])
+        return method.eval()
 
     def embed(
         self,
@@ -226,18 +283,43 @@ class Trained:
         of columns; their forms are those of `core.Batch`. `modality` chooses among several encoders.
         """
         modality = self._modality(modality)
-        if isinstance(data, np.ndarray | Tensor | Mapping):
-            reads = self.built.method.views.reads
-            found = data if isinstance(data, Mapping) else {reads[0]: data}
-            stored = {name: as_stored(name, x) for name, x in found.items()}
-            net, transform = self.encoders[modality], self.built.transform(modality)
-            with torch.no_grad():
-                parts = zip(*(x.split(256) for x in stored.values()))
-                return torch.cat([net(transform(dict(zip(stored, part)))).float() for part in parts]).numpy()
+        if data is not None and not isinstance(data, str | Path):
+            return self._embed_stored(data, modality)
         source = self._open(data)
         if split not in source.splits:
             raise UserError(f"{source.name} has no split '{split}'{nearest(split, source.splits)}")
-        return self._features(source.splits[split], modality).x.numpy()
+        found = self._features(source.splits[split], modality).x.numpy()
+        self._tell_skipped(source)
+        return found
+
+    def _embed_stored(self, data: Any, modality: str) -> np.ndarray:
+        """Features of stored samples. Raises `UserError` for what is not in their form."""
+        reads = self._views.reads
+        found = dict(data) if isinstance(data, Mapping) else {reads[0]: data}
+        if unknown := next((name for name in found if name not in reads), None):
+            raise UserError(f"the run reads no '{unknown}'{nearest(str(unknown), reads)}")
+        try:
+            stored = {name: as_stored(name, x) for name, x in found.items()}
+        except (TypeError, ValueError, RuntimeError) as error:
+            raise UserError(f"the data are no array of samples: {' '.join(str(error).split())[:120]}") from error
+        shapes = ", ".join(f"{name} {tuple(x.shape)}" for name, x in stored.items())
+        if {len(x) for x in stored.values()} & {0} or len({len(x) for x in stored.values()}) != 1:
+            raise UserError(f"there must be samples, equally many of each: {shapes or 'no array was given'}")
+        net, transform = self.encoders[modality], self._transform(modality)
+        device = next((p.device for p in net.parameters()), torch.device("cpu"))
+        try:
+            with torch.no_grad():
+                parts = zip(*(x.split(256) for x in stored.values()))
+                made = [net(transform(to_device(dict(zip(stored, part)), device))).float().cpu() for part in parts]
+        except (RuntimeError, ValueError, KeyError, IndexError) as error:
+            seen = f"{' x '.join(map(str, self.plan.inputs.get(modality, ())))} of {modality}"
+            raise UserError(f"the encoder sees {seen}, which cannot be made of {shapes}: {_line(error)}") from error
+        return torch.cat(made).numpy()
+
+    def _tell_skipped(self, data: Data) -> None:
+        """Name the files that could not be read, but those that training has named."""
+        for line in skipped(data, _known_skipped(self.folder)):
+            _tell(line)
 
     def export(self, path: str | Path, modality: str | None = None) -> list[Path]:
         """Write the encoder: `.safetensors` (with a JSON card), `.pt` (timm's state dict) or `.onnx` by its ending.
@@ -245,10 +327,10 @@ class Trained:
         Of several encoders each goes to a file of its own, NAME-MODALITY, unless `modality` chooses one.
         """
         path = Path(path)
-        path.parent.mkdir(parents=True, exist_ok=True)
         if path.suffix not in (".onnx", ".safetensors", ".pt", ".pth"):
             raise UserError(f"cannot export to '{path.suffix or path}': end the name in .safetensors, .pt or .onnx")
         chosen = [self._modality(modality)] if modality else list(self.encoders)
+        _writable(path.parent)
         written = []
         for name in chosen:
             target = path.with_stem(f"{path.stem}-{name}") if len(chosen) > 1 else path
@@ -270,6 +352,11 @@ class Trained:
             if isinstance(name, str) and name not in PROTOCOLS:
                 raise UserError(f"unknown protocol '{name}'{nearest(name, PROTOCOLS)}")
         chosen = [PROTOCOLS[p]() if isinstance(p, str) else p for p in protocols]
+        place = plans.located(data or self.plan.data)
+        for p in chosen:
+            if why := obstacle(p.name, place, self._fields, self.encoders):
+                raise UserError(f"{p.name}: {why}")
+        _writable(self.folder)
         own = [p for p in chosen if isinstance(p, Classify)]
         pairs = [p for p in chosen if isinstance(p, Retrieval | ZeroShot)]
         dense = [p for p in chosen if hasattr(p, "needs")]
@@ -281,11 +368,13 @@ class Trained:
             found += self._judge_each([p], [], self._open(data, p.needs), geometry=None)
         if pairs:
             found.append(self._judge_pairs(pairs, data))
-        rows = [row for judgement in found for row in judgement.rows]
+        where = place if os.path.isabs(place) else None
+        rows = [{**row, "place": where} for judgement in found for row in judgement.rows]
         for note in dict.fromkeys(note for judgement in found for note in judgement.notes):
             _tell(note)
         new = {row_key(r) for r in rows}
-        kept = [r for r in self.results if row_key(r) not in new]
+        unplaced = {row_key({**r, "place": None}) for r in rows}  # rows of before there were places
+        kept = [r for r in self.results if row_key(r) not in (new if "place" in r else unplaced)]
         write_json(self.folder / "results.json", kept + rows)
         return rows
 
@@ -299,11 +388,11 @@ class Trained:
         self, protocols: list[Any], own: list[Any], source: Data, **options: Any
     ) -> list[Judgement]:  # fmt: skip
         """Each encoder by some protocols, and the classifier of the method by its `own`."""
-        how, views = self._how(), self.built.method.views
+        how, views = self._how(), self._views
         raw = [p.name for p in protocols if p.name in RAW]
         found = []
         for modality, net in self.encoders.items():
-            fresh, transform = partial(self._untrained, modality), self.built.transform(modality)
+            fresh, transform = partial(self._untrained, modality), self._transform(modality)
             stored = source.info.shapes.get(modality, (0,))[0] / source.rates.get(modality, 1.0)
             share = min(1.0, views.seconds / stored) if modality == "audio" and hasattr(views, "seconds") else 1.0
             net = net.to(how["device"])
@@ -312,45 +401,44 @@ class Trained:
             ))  # fmt: skip
         for protocol in own:
             modality = next(iter(self.plan.inputs))
-            fresh, transform = partial(self._untrained, modality), self.built.transform(modality)
+            fresh, transform = partial(self._untrained, modality), self._transform(modality)
             net = Classifier(self.method.to(how["device"]))
             found.append(judge([protocol], net, fresh, source, transform, geometry=None, modality=modality, **how))
         return found
 
     def _judge_pairs(self, protocols: list[Any], data: str | None) -> Judgement:
         """All encoders against each other."""
-        if len(self.encoders) < 2:
-            names = " and ".join(p.name for p in protocols)
-            raise UserError(f"{names} compares modalities, and this run kept one encoder")
-        how, reads = self._how(), self.built.method.views.reads
+        how, reads = self._how(), self._views.reads
         try:
             source = self._open(data)
         except UserError:  # pictures without texts can still be told apart by prompts
             if "text" not in reads or not all(isinstance(p, ZeroShot) for p in protocols):
                 raise
             form = replace(self.plan.form, side=None)
-            source = open_data(str(data), [name for name in reads if name != "text"], **form.given())
+            source = open_data(
+                plans.located(data or self.plan.data), [name for name in reads if name != "text"], **form.given()
+            )
         nets = {modality: net.to(how["device"]) for modality, net in self.encoders.items()}
-        transforms = {modality: self.built.transform(modality) for modality in nets}
-        info = self.plan.info or self.built.data.info
-        words = info.shapes.get("text", (0,))[0]
-        tokenizer = self.built.data.tokenizer
+        transforms = {modality: self._transform(modality) for modality in nets}
+        words = self._info.shapes.get("text", (0,))[0]
+        tokenizer = source.tokenizer or self.built.data.tokenizer
         return judge_pairs(
             protocols, nets, self._untrained, source, transforms, tokenizer=tokenizer, words=words, **how
         )
 
     def suited(self) -> tuple[str, ...]:
         """The protocols beyond the usual ones that what was kept, and the data, allow."""
-        nets, reads, toy = self.encoders, self.built.method.views.reads, self.plan.data.startswith("toyworld")
-        names = []
-        if len(nets) > 1 and all(isinstance(net, Tower) for net in nets.values()):
-            names += ["retrieval", *(["zero-shot"] if "text" in nets and self.built.data.info.classes else [])]
-        if any(getattr(net, "causal", False) for net in nets.values()):
-            names.append("perplexity")
-        if toy and (hasattr(nets.get("points"), "points") or ("audio" in nets and ":speech" in self.plan.data)):
-            names.append("segments")
-        if toy and "video" in reads and hasattr(nets.get("image"), "maps"):
-            names.append("propagation")
+        nets, data = self.encoders, self.plan.data
+
+        def able(name: str) -> bool:
+            return obstacle(name, data, self._fields, nets) is None
+
+        names = ["classify"] if able("classify") else []
+        if able("retrieval") and all(isinstance(net, Tower) for net in nets.values()):
+            names += ["retrieval", *(["zero-shot"] if able("zero-shot") and self._info.classes else [])]
+        names += ["perplexity"] if able("perplexity") else []
+        names += ["segments"] if able("segments") and ("points" in nets or ":speech" in data) else []
+        names += ["propagation"] if able("propagation") else []
         return tuple(names)
 
     def _untrained(self, modality: str) -> nn.Module:
@@ -360,7 +448,7 @@ class Trained:
             if (pool := getattr(self.encoders[modality], "pool", None)) is not None:  # a method may have chosen it
                 fresh.pool = pool
             return fresh
-        return kept_by_modality(plans.build_method(self.plan, self.built.data.info), self.plan.inputs)[modality]
+        return kept_by_modality(plans.build_method(self.plan, self._info), self.plan.inputs)[modality]
 
     def report(self) -> Path:
         """Write `report.html`, one page that needs nothing else."""
@@ -406,24 +494,44 @@ class Trained:
         return galleries
 
     def _open(self, data: str | Path | None, more: Sequence[str] = ()) -> Data:
-        if (data is None or str(data) == self.plan.data) and not more:
+        place = self.plan.data if data is None else plans.located(str(data))
+        if place == self.plan.data and not more:
             return self.built.data
-        if data is None or str(data) == self.plan.data:
-            reads = (*self.built.method.views.reads, *more)
+        if place == self.plan.data:
+            reads = (*self._views.reads, *more)
             return open_data(self.plan.data, reads, cache=self.plan.cache, **self.plan.form.given())
         # kept at the size that suits the other data, and cut, resampled and tokenised like the run's own
         form = replace(self.plan.form, side=None)
-        return open_data(str(data), (*self.built.method.views.reads, *more), **form.given())
+        return open_data(place, (*self._views.reads, *more), **form.given())
 
     def _features(self, split: Any, modality: str, rows: Tensor | None = None) -> Any:
         device = processes.device_of(self.plan.device)
-        transform, precision = self.built.transform(modality), self.plan.settings.precision
+        transform, precision = self._transform(modality), self.plan.settings.precision
         return extract(self.encoders[modality].to(device), split, transform, device, precision, rows=rows)
+
+
+def obstacle(protocol: str, data: str, method: Method, nets: Mapping[str, nn.Module]) -> str | None:
+    """Why a protocol cannot judge what a method keeps on some data; None where it can."""
+    if protocol in ("retrieval", "zero-shot") and len(nets) < 2:
+        return "it compares modalities, and this run keeps one encoder"
+    if protocol == "zero-shot" and "text" not in nets:
+        return "it asks in words, and this run keeps no encoder of text"
+    if protocol == "perplexity" and not any(getattr(net, "causal", False) for net in nets.values()):
+        return "it needs an encoder of text that predicts each word from those before"
+    if protocol == "classify" and type(method).predict is Method.predict:
+        return f"it needs a classifier, and {methods.name_of(method)} trains none"
+    if protocol == "propagation" and not ("video" in method.views.reads and hasattr(nets.get("image"), "maps")):
+        return "it needs an encoder of images with maps that is trained on video"
+    if protocol == "segments" and not (hasattr(nets.get("points"), "points") or "audio" in nets):
+        return "it needs an encoder with features of single points or moments of sound"
+    if protocol in ("propagation", "segments") and not data.startswith("toyworld"):
+        return "it needs segmentations, which only the toy world has"
+    return None
 
 
 def row_key(row: dict[str, Any]) -> tuple[Any, ...]:
     """What a row of `results.json` measures; rows without a modality are of images."""
-    return row.get("modality", "image"), row["protocol"], row["data"], row["metric"]
+    return row.get("modality", "image"), row["protocol"], row["data"], row.get("place"), row["metric"]
 
 
 class Access:
@@ -471,15 +579,33 @@ def write_json(path: Path, value: Any) -> None:
     write_atomic(path, lambda file: file.write(text.encode()))
 
 
-def skipped(data: Data) -> list[str]:
-    """One line about every split with files that could not be read."""
-    lines = []
+def skipped(data: Data, known: Iterable[str] = ()) -> list[str]:
+    """One line about every split with files that could not be read, beyond those `known` by a line of `skipped.txt`."""
+    lines, known = [], set(known)
     for split in data.splits.values():
-        if split.skipped:
-            names = "; ".join(f"{name} ({why})" for name, why in split.skipped[:5])
-            more = f"; and {len(split.skipped) - 5} more" if len(split.skipped) > 5 else ""
-            lines.append(f"skipped {len(split.skipped)} unreadable files of {split.name}: {names}{more}")
+        if new := [(name, why) for name, why in split.skipped if f"{name}\t{why}" not in known]:
+            names = "; ".join(f"{name} ({why})" for name, why in new[:5])
+            more = f"; and {len(new) - 5} more" if len(new) > 5 else ""
+            lines.append(f"skipped {len(new)} unreadable files of {split.name}: {names}{more}")
     return lines
+
+
+def _known_skipped(folder: Path) -> list[str]:
+    """The lines of `skipped.txt`."""
+    path = folder / "skipped.txt"
+    return path.read_text().splitlines() if path.exists() else []
+
+
+def _note_skipped(folder: Path, data: Data, quiet: bool) -> None:
+    """Tell which files could not be read, and list them in `skipped.txt`, each once."""
+    known = _known_skipped(folder)
+    every = list(
+        dict.fromkeys([*known, *(f"{name}\t{why}" for split in data.splits.values() for name, why in split.skipped)])
+    )
+    if len(every) > len(known):
+        for line in [] if quiet else skipped(data, known):
+            _tell(line)
+        write_atomic(folder / "skipped.txt", lambda file: file.write("".join(f"{x}\n" for x in every).encode()))
 
 
 def _go(built: Built, folder: Path, device: torch.device, quiet: bool, again: bool = False) -> Trained:
@@ -524,16 +650,19 @@ def _go(built: Built, folder: Path, device: torch.device, quiet: bool, again: bo
     trained.built = built
     trained.encoders = {modality: net.eval() for modality, net in built.kept().items()}
     trained.method = built.method.eval()
-    classifies = type(built.method).predict is not Method.predict and "classify" not in plan.evaluate
-    with disk_of(folder):
-        for modality, net in trained.encoders.items():
-            name = f"encoder-{modality}.safetensors" if len(trained.encoders) > 1 else "encoder.safetensors"
-            save_encoder(net, folder / name, card=_card(plan, built, modality, net))
-        if plan.evaluate:
-            more = [name for name in trained.suited() if name not in plan.evaluate]
-            trained.judge(None, (*plan.evaluate, *(["classify"] if classifies else []), *more))
-        if plan.report:
-            trained.report()
+    try:
+        with disk_of(folder):
+            for modality, net in trained.encoders.items():
+                name = f"encoder-{modality}.safetensors" if len(trained.encoders) > 1 else "encoder.safetensors"
+                save_encoder(net, folder / name, card=_card(plan, built, modality, net))
+            if plan.evaluate:
+                more = [name for name in trained.suited() if name not in plan.evaluate]
+                trained.judge(None, (*plan.evaluate, *more))
+            if plan.report:
+                trained.report()
+            _note_skipped(folder, built.data, quiet)
+    except KeyboardInterrupt:
+        raise Unjudged(folder) from None
     return trained
 
 
@@ -564,7 +693,7 @@ def _card(plan: Plan, built: Built, modality: str, net: nn.Module) -> dict[str, 
         "mean": to_json(getattr(views, "mean", ())),
         "std": to_json(getattr(views, "std", ())),
         "method": plan.method,
-        "data": plan.data,
+        "data": plan.title,
     }
 
 
@@ -572,32 +701,47 @@ def _outline(net: nn.Module) -> dict[str, Any]:
     return {name: tensor.shape for name, tensor in net.state_dict().items()}
 
 
-def _new_folder(options: Options, plan: Plan) -> Path:
-    """A folder for the run that holds none yet."""
-    if options.dir is not None:
-        folder = options.dir
-        if (folder / "run.json").exists():
+@contextmanager
+def _new_folder(options: Options, plan: Plan) -> Iterator[tuple[Path, int | None]]:
+    """A folder for the run that holds none yet, and what `held` gives for it."""
+    folder = options.dir
+    if folder is None:
+        stem = f"{plan.method}-{Path(plan.data.rstrip('/')).stem.replace(':', '-')}"
+        folder = next(
+            p for i in range(1, 10**6) if not (p := Path("runs") / (stem if i == 1 else f"{stem}-{i}")).exists()
+        )
+    _writable(folder, "another --dir")
+    with held(folder) as lock:
+        if _has_begun(folder):
             other = plans.read(folder / "run.json").method
             what = "a run" if other == plan.method else f"a run of {other}"
             raise UserError(
                 f"{folder} holds {what} already: 'nolabel resume {folder}' goes on with it, or choose another --dir"
             )
-    else:
-        stem = f"{plan.method}-{Path(plan.data.rstrip('/')).stem.replace(':', '-')}"
-        folder = next(
-            p for i in range(1, 10**6) if not (p := Path("runs") / (stem if i == 1 else f"{stem}-{i}")).exists()
-        )
+        yield folder, lock
+
+
+def _has_begun(folder: Path) -> bool:
+    """Whether a folder holds a run with something to lose: a logged step, a checkpoint or an encoder."""
+    log = folder / "metrics.jsonl"
+    kept = Checkpoints(folder / "checkpoints").found() or encoder_files(folder) or (log.exists() and log.stat().st_size)
+    return (folder / "run.json").exists() and bool(kept)
+
+
+def _writable(folder: Path, other: str = "another place") -> None:
+    """Make sure that a folder is there and takes files. Raises `UserError`."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        probe = folder / ".probe"
+        probe = folder / f".probe-{os.getpid()}"
         probe.touch()
         probe.unlink()
     except OSError as error:
-        raise UserError(f"cannot write to {folder}: {error.strerror}; choose another --dir") from error
-    return folder
+        raise UserError(f"cannot write to {folder}: {error.strerror}; choose {other}") from error
 
 
 def _run_folder(folder: str | Path) -> Path:
+    if not isinstance(folder, str | Path):
+        raise UserError(f"{folder!r:.60} is no folder of a run; name one, e.g. 'runs/simclr-toyworld'")
     folder = Path(folder)
     if not (folder / "run.json").exists():
         runs = [p.parent.name for p in folder.parent.glob("*/run.json")]
@@ -615,8 +759,12 @@ def _as_its_settings_say(folder: Path) -> Iterator[None]:
     except Exception as error:
         if processes.started():  # the settings are those that `train` has just resolved
             raise
-        line = next(iter(str(error).splitlines()), "")[:200]
-        raise UserError(f"{folder / 'run.json'} cannot be built: {type(error).__name__}: {line}") from error
+        raise UserError(f"{folder / 'run.json'} cannot be built: {type(error).__name__}: {_line(error)}") from error
+
+
+def _line(error: Exception) -> str:
+    """The first line of an error."""
+    return next(iter(str(error).splitlines()), "")[:200]
 
 
 def _headline(plan: Plan, data: Data, folder: Path) -> str:
@@ -633,6 +781,17 @@ def _seen(plan: Plan) -> str:
     if list(plan.inputs) == ["image"]:
         return f"{plan.form.size} px"
     return ", ".join(f"{modality} {' x '.join(map(str, shape))}" for modality, shape in plan.inputs.items())
+
+
+class Unjudged(Interrupted):
+    """Ctrl-C came after the training, while its encoder was written, judged or shown."""
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__(130, None)
+        self.folder = folder
+
+    def __str__(self) -> str:
+        return f"stopped after the training, which is complete: 'nolabel resume {self.folder}' judges and reports it"
 
 
 class Stopped(Exception):
@@ -687,9 +846,10 @@ def embed_to(
         raise UserError(f"{source.name} has no split '{split}'{nearest(split, source.splits)}")
     chosen = source.splits[split]
     modalities = [run._modality(modality)] if modality or out.suffix == ".npy" else list(run.encoders)
+    _writable(out.parent)
     found = {name: run._features(chosen, name) for name in modalities}
+    run._tell_skipped(source)
     first = next(iter(found.values()))
-    out.parent.mkdir(parents=True, exist_ok=True)
     if out.suffix == ".npy":
         write_atomic(out, lambda file: np.save(file, first.x.numpy(), allow_pickle=False))
     else:

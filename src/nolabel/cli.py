@@ -40,13 +40,14 @@ examples
 Run = Annotated[Path, tyro.conf.Positional]
 
 
-def resume(run: Run, /, quiet: bool = False, table: bool = True) -> None:
+def resume(run: Run, /, quiet: bool = False, table: bool = True, data: str | None = None) -> None:
     """Go on with a run where its newest intact checkpoint stands.
 
     Args:
         run: the folder of the run
         quiet: no progress on the terminal
         table: print the results at the end
+        data: where the data of the run are now, if they were moved
 
     Example: nolabel resume runs/simclr-toyworld
     """
@@ -54,7 +55,7 @@ def resume(run: Run, /, quiet: bool = False, table: bool = True) -> None:
     from nolabel.engine.parallel import own
 
     own()
-    trained = api.resume(run, quiet)
+    trained = api.resume(run, quiet, data)
     if table:
         _show(trained)
 
@@ -209,9 +210,9 @@ def main(argv: list[str] | None = None) -> None:
                 f"unknown command '{argv[0]}'" + (f"; did you mean '{close[0]}'?" if close else "; see nolabel --help")
             )
     except KeyboardInterrupt:
-        several = argv[0] in ("compare", "study")
-        rest = "; the same command goes on from what is finished" if several else " before the first checkpoint"
-        _fail(f"stopped{rest}; nothing was lost that had been written", 130)
+        rest = {"compare": "; the same command goes on from what is finished", "train": " before the first checkpoint"}
+        rest |= {"study": rest["compare"], "resume": rest["train"]}
+        _fail(f"stopped{rest.get(argv[0], '')}; nothing was lost that had been written", 130)
     except BrokenPipeError:
         sys.exit(0)
     except Exception as error:
@@ -365,22 +366,28 @@ def _show(trained: Any) -> None:
     if os.environ.get("RANK", "0") != "0":  # the process group is gone by now
         return
     from rich.console import Console
+    from rich.markup import escape
     from rich.table import Table
 
-    table = Table(title=f"{trained.plan.method} on {trained.plan.data}", title_justify="left")
-    several = len({r.get("modality", "image") for r in trained.results}) > 1
-    words = ("encoder", "protocol", "metric") if several else ("protocol", "metric")
+    results = trained.results
+    table = Table(title=f"{trained.plan.method} on {trained.plan.title}", title_justify="left")
+    several = len({r.get("modality", "image") for r in results}) > 1
+    places = {(r["data"], r.get("place")) for r in results}
+    alike = len({name for name, _ in places}) < len(places)  # folders of one name: say where they are
+    words = ["encoder"] * several + ["data"] * (len(places) > 1) + ["protocol", "metric"]
     for column in (*words, "value", "random init", "raw input"):
-        table.add_column(column, justify="left" if column in words else "right")
+        table.add_column(column, justify="left" if column in words else "right", overflow="fold")
 
     def number(x: Any) -> str:
         return "-" if x is None else f"{x:.1f}"
 
-    for r in trained.results:
+    for r in results:
         name = [r.get("modality", "image")] if several else []
+        if len(places) > 1:
+            name.append(str(r.get("place") or r["data"]) if alike else r["data"])
         numbers = (number(r[k]) for k in ("value", "random_init", "raw_input"))
-        table.add_row(*name, r["protocol"], r["metric"], *numbers)
-    if trained.results:
+        table.add_row(*map(escape, name), r["protocol"], r["metric"], *numbers)
+    if results:
         Console().print(table)
     here = sorted(p.name for p in trained.folder.glob("encoder*.safetensors"))
     here += [name for name in ("results.json", "report.html") if (trained.folder / name).exists()]

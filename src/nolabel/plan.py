@@ -3,11 +3,15 @@ from it alone.
 """
 
 import dataclasses
+import glob
 import inspect
+import os
 import platform
 import subprocess
 import sys
-from collections.abc import Callable
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from importlib.metadata import version
@@ -138,6 +142,11 @@ class Plan:
             raise UserError(f"a side of {size} pixels is too small; --size must be at least 1")
 
     @property
+    def title(self) -> str:
+        """What the data are called: the last part of a path."""
+        return Path(self.data).name if os.path.isabs(self.data) else self.data
+
+    @property
     def encoder(self) -> str:
         """The encoders in words: a name, or modality and name of each."""
         names = {parameter: str(each["name"]) for parameter, each in self.encoders.items()}
@@ -222,6 +231,7 @@ def resolve(
     asked = {f.name: getattr(options, f.name) for f in dataclasses.fields(Form) if hasattr(options, f.name)}
     form = Form(**asked).default(**draft.form).default(size=wanted).default(**_suited(first.views))
     source = f"toyworld:{draft.toyworld}" if options.data == "toyworld" and draft.toyworld else options.data
+    source = located(source)
     data = open_data(source, reads, cache=options.cache, progress=progress, **form.given())
     size = options.size or _size(data.info, wanted)
     setting, recipe = _recipe(method, options, size, large)
@@ -242,7 +252,8 @@ def resolve(
     batch = min(recipe.batch, _largest_batch(data)) if options.batch is None else options.batch
     if not 1 <= batch <= len(data.splits["train"]):
         raise UserError(f"--batch {batch} does not fit the {len(data.splits['train'])} samples of {data.name}")
-    inputs = _inputs(made, data)
+    with _blamed(method, changes):
+        inputs = _inputs(made, data)
     chosen = {p: nets.get(p) or _of(recipe.encoder, p) for p in takes(kind)}
     settings = Settings(
         **length,  # type: ignore[arg-type]
@@ -284,6 +295,43 @@ def resolve(
     return plan, data
 
 
+def located(data: str) -> str:
+    """Data as they are found from any folder: a path or pattern absolute, a name as it is."""
+    path = os.path.expanduser(data)
+    return os.path.abspath(path) if os.path.exists(path) or _pattern(data) else data
+
+
+def _pattern(data: str) -> bool:
+    return (glob.has_magic(data) or "{" in data) and not data.lower().startswith(("hf:", "toyworld:"))
+
+
+def moved(plan: Plan, data: str, progress: Callable[[str, float], None]) -> Plan:
+    """The plan with its data at another place. Raises `UserError` where they are not like those it was made for."""
+    plan = replace(plan, data=located(data))
+    found = opened(plan, progress).info
+    for what, then, now in (
+        (name, getattr(plan.info, name), getattr(found, name))
+        for name in ("size", "classes", "shapes", "rates", "vocabulary")
+        if plan.info is not None
+    ):
+        if then != now:
+            told = f"{what} {then}, not {now}" if what in ("size", "vocabulary") else f"other {what}"
+            raise UserError(
+                f"{data} is not what the run was trained on, which has {told}; name the data that were moved"
+            )
+    return plan
+
+
+def opened(plan: Plan, progress: Callable[[str, float], None] = lambda what, share: None) -> Data:
+    """The data of a plan. Raises `UserError` that says what to do where they have gone."""
+    if os.path.isabs(plan.data) and not os.path.exists(plan.data) and not _pattern(plan.data):
+        raise UserError(
+            f"the data of the run are no longer at {plan.data}: say where they are, 'nolabel resume RUN --data PLACE'"
+        )
+    made = from_json(methods.load(plan.method), plan.fields)
+    return open_data(plan.data, columns(made), cache=plan.cache, progress=progress, **plan.form.given())
+
+
 def build(
     plan: Plan,
     device: torch.device,
@@ -291,12 +339,61 @@ def build(
     progress: Callable[[str, float], None] = lambda what, share: None,
 ) -> Built:
     """The objects of a plan; weights are a function of its seed alone."""
-    if data is None:
-        made = from_json(methods.load(plan.method), plan.fields)
-        data = open_data(plan.data, columns(made), cache=plan.cache, progress=progress, **plan.form.given())
+    data = data or opened(plan, progress)
     method = build_method(plan, data.info)
     _give_labels(method, data, plan.labels, plan.settings.seed)
     return Built(plan, data, channels_last(method.to(device)))  # type: ignore[arg-type]
+
+
+def try_out(plan: Plan, device: torch.device, data: Data, changes: dict[str, Any], processes: int) -> Built:
+    """`build`, before anything is written. What fails with fields that the user changed is the user's to mend: `UserError`."""
+    with _blamed(plan.method, changes) as said, warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of layers without weights, which are told below
+        built = build(plan, device, data)
+        finite = _views_are_finite(built) if any(name.split(".")[0] == "views" for name in changes) else True
+    if not finite:
+        raise UserError(f"the views of {plan.method} are not finite with {said}; change that")
+    if changes and any(0 in p.shape for p in built.method.parameters()):
+        raise UserError(f"a layer of {plan.method} has no weights with {said}; take widths above 0")
+    parts = processes * plan.settings.accumulate
+    alone = plan.settings.batch // parts < 2
+    if alone and any(isinstance(m, nn.modules.batchnorm._BatchNorm) for m in built.method.modules()):
+        raise UserError(
+            f"--batch {plan.settings.batch} gives parts of one sample, and {plan.method} normalises over several: "
+            f"take {2 * parts} or more"
+        )
+    return built
+
+
+@contextmanager
+def _blamed(method: str, changes: dict[str, Any]) -> Iterator[str]:
+    """What fails inside is laid to the fields that the user changed, if any; gives them in words."""
+    said = " ".join(f"--{name} {value}" for name, value in sorted(_flat(changes).items()))
+    try:
+        yield said
+    except UserError:
+        raise
+    except Exception as error:
+        if not changes:
+            raise
+        line = next(iter(str(error).splitlines()), "")[:200]
+        raise UserError(f"{method} cannot be built with {said}: {type(error).__name__}: {line}") from error
+
+
+def _flat(changes: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Changed fields by dots, whether they were said by dots or by dicts."""
+    found: dict[str, Any] = {}
+    for name, value in changes.items():
+        found |= _flat(value, f"{prefix}{name}.") if isinstance(value, dict) else {f"{prefix}{name}": value}
+    return found
+
+
+def _views_are_finite(built: Built) -> bool:
+    """Whether the views of some samples are numbers."""
+    split, method = built.data.splits["train"], built.method
+    few = split.take(torch.arange(min(16, len(split))), columns(method))
+    views = method.views(few, torch.Generator().manual_seed(0))
+    return all(bool(x.isfinite().all()) for x in views.values() if torch.is_tensor(x) and x.is_floating_point())
 
 
 def build_method(plan: Plan, info: DataInfo) -> Method:
@@ -506,6 +603,8 @@ def _side(views: Any) -> int | None:
 def _check_encoders(plan: Plan) -> None:
     """Build them on no memory: a wrong name, size or kind is told before a run folder exists."""
     for parameter, arguments in plan.encoders.items():
+        modality = parameter if parameter in plan.inputs else next(iter(plan.inputs))
+        encoders.check_modality(arguments["name"], modality, plan.inputs[modality])
         net = plan.shell(parameter)
         if parameter == "tokens" and not hasattr(net, "patchify"):
             name = arguments["name"]

@@ -203,6 +203,45 @@ def test_a_hostile_tar_writes_nothing_and_reads_nothing_else(tmp_path):
     assert not Path("/etc/abs.jpg").exists() and not (tmp_path.parent / "up.jpg").exists()
 
 
+def header(name: str, size: int, kind: bytes = tarfile.REGTYPE) -> bytes:
+    """The header of a member that claims `size` bytes."""
+    member = tarfile.TarInfo(name)
+    member.size, member.type = size, kind
+    return member.tobuf(tarfile.GNU_FORMAT)
+
+
+def test_tars_that_would_not_end_or_fit(tmp_path):
+    """Headers that nest, that lead back, and notes of 40 GiB or of a hundred thousand brackets."""
+    blob = jpeg(1, 24)
+    good = header("0.jpg", len(blob)) + blob.ljust(-(-len(blob) // 512) * 512, b"\0")
+    nested = (header("././@LongLink", 6, tarfile.GNUTYPE_LONGNAME) + b"a.jpg".ljust(512, b"\0")) * 3000
+    back = header("1.jpg", -len(good) - 512)
+    deep = b"[" * 100_000
+    for name, data, why in (
+        ("nested", nested, ""),
+        ("back", back, "bytes"),
+        ("deep", header("0.json", len(deep)) + deep.ljust(-(-len(deep) // 512) * 512, b"\0"), None),
+    ):
+        (tmp_path / f"{name}.tar").write_bytes(good + data + bytes(1024))
+        rows, skipped = answer(60, summary, tmp_path / f"{name}.tar", size=24)
+        assert rows == 1 and len(skipped) == (why is not None) and (why or "") in "".join(skipped.values())
+    (tmp_path / "nested.tar").write_bytes(nested + bytes(1024))
+    assert "nested.tar as tar" in answer(60, summary, tmp_path / "nested.tar")
+    with open(tmp_path / "sparse.tar", "wb") as file:
+        file.write(good + header("0.json", 40 * 2**30))
+        file.seek(40 * 2**30, os.SEEK_CUR)
+        file.write(bytes(1024))
+    assert answer(60, summary, tmp_path / "sparse.tar", size=24) == (1, {})
+
+
+def test_tables_that_are_no_tables(tmp_path):
+    (tmp_path / "deep.jsonl").write_text("[" * 100_000)
+    (tmp_path / "cell.csv").write_text("text,label\na cat," + "x" * 200_000)
+    for name, why in (("deep.jsonl", "is no JSON"), ("cell.csv", "field larger")):
+        line = answer(60, summary, tmp_path / name, columns=("text",))
+        assert name in line and why in line and "\n" not in line
+
+
 def test_parquet_rows_are_as_safe_as_files(tmp_path):
     rng = random.Random(2)
     blobs = [damaged(encode(pixels(i % 7, 24), KINDS[("jpg", "png", "webp")[i % 3]]), rng) for i in range(150)]

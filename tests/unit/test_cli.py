@@ -170,6 +170,47 @@ def test_slips_are_answered_in_one_line(photos, trained, tmp_path):
     )
 
 
+@pytest.mark.parametrize(
+    ("method", "flags", "said"),
+    [
+        ("simclr", ("--optim.lr", "-1"), "--optim.lr must be 0 or more"),
+        ("simclr", ("--optim.lr", "nan", "--nonfinite", "skip"), "--optim.lr must be 0 or more"),
+        ("simclr", ("--optim.betas", "0.9", "1"), "--optim.betas must be from 0 to below 1"),
+        ("simclr", ("--hidden", "-1"), "simclr cannot be built with --hidden -1"),
+        ("simclr", ("--out", "0"), "no weights with --out 0"),
+        ("simclr", ("--views.std", "0", "0", "0"), "--views.std (0.0, 0.0, 0.0)"),
+        ("simclr", ("--views.ratio", "0", "0"), "--views.ratio (0.0, 0.0)"),
+        ("simclr", ("--views.mean", "nan", "0", "0"), "not finite with --views.mean"),
+        ("barlow_twins", ("--batch", "1"), "--batch 1 gives parts of one sample"),
+        ("simclr", ("--encoder", "tiny_video"), "tiny_video is for video, not for image: take tiny,"),
+        ("mae", ("--size", "36"), "take --size 32 or --size 40"),
+        ("mae", ("--size", "36", "--encoder", "vit_tiny_patch16_224"), "take --size 32 or --size 40"),
+        ("simclr", ("--evaluate", "propagation"), "--evaluate propagation: it needs an encoder of images"),
+        ("simclr", ("--evaluate", "retrieval"), "--evaluate retrieval: it compares modalities"),
+        ("simclr", ("--evaluate", "classify"), "simclr trains none"),
+        ("simclr", ("--evaluate", "knm"), "did you mean 'knn'"),
+    ],
+)
+def test_what_cannot_be_trained_is_said_before_there_is_a_folder(photos, tmp_path, method, flags, said):
+    line = slip("train", method, "--data", photos, "--epochs", "1", *flags, "--dir", "run", cwd=tmp_path)
+    assert line.startswith("nolabel: ") and said in line
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("flags", [("export", "--to", "file/e.pt"), ("embed", "--out", "file/e.npy")])
+def test_what_cannot_be_written_is_said_in_one_line(trained, tmp_path, flags):
+    (tmp_path / "file").touch()
+    verb, *rest = flags
+    assert "cannot write to file" in slip(verb, trained / "runs/a", *rest, cwd=tmp_path)
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root writes anywhere")
+def test_a_run_that_takes_no_files_is_said_in_one_line(trained, tmp_path):
+    shutil.copytree(trained / "runs/a", tmp_path / "run")
+    (tmp_path / "run").chmod(0o555)
+    assert "cannot write to run" in slip("eval", "run", cwd=tmp_path)
+
+
 @pytest.mark.parametrize("processes", [1, 2])
 def test_ctrl_c_writes_a_checkpoint_and_resume_ends_bitwise_alike(photos, tmp_path, processes):
     base = ["train", "simclr", "--data", photos, "--epochs", "24", "--batch", "32", "--log-every", "1", "--no-report"]

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from nolabel.core import UserError
-from nolabel.data import ArrayColumn, Split, cache, open_data
+from nolabel.data import ArrayColumn, Source, Split, cache, open_data
 from nolabel.data.columns import EncodedColumn
 from nolabel.data.files import FileStore
 from tests.processes import CLEAN, process
@@ -63,6 +63,19 @@ def test_streams_replace_broken_files_and_say_so_once(tmp_path):
     assert train.take([cut, good], ["label", "image"])["label"].tolist() == [1, 1]
     with pytest.raises(UserError, match="none of 2 samples"):
         train.take([cut, cut])
+
+
+def test_streams_tell_at_the_end_of_an_epoch_all_that_is_broken(tmp_path):
+    data = open_data(write_broken(tmp_path / "pets"), cache="never")
+    source = Source(data.splits["train"], 6)
+    with pytest.warns(UserWarning, match="cannot be decoded"):
+        _ = [source.at(0, step) for step in range(2 * source.epoch_steps)]
+    test = data.splits["test"]
+    held = {test.name_of(row) for row in range(len(test))}
+    assert (
+        len(data.splits["train"]) == 12
+        and {name for name, _ in data.splits["train"].skipped} == {f"cat/{name}" for name in BROKEN} - held
+    )
 
 
 def test_nothing_decodable(tmp_path):

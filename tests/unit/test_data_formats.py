@@ -22,7 +22,6 @@ from tests.unit.data_files import CLASSES, encode, jpeg, pixels, write_folder, w
 @pytest.fixture(autouse=True)
 def cache_here(tmp_path, monkeypatch):
     monkeypatch.setenv("NOLABEL_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setenv("NOLABEL_DATA", str(tmp_path / "torchvision"))
     monkeypatch.chdir(tmp_path)
 
 
@@ -72,6 +71,26 @@ def test_folder_without_classes(tmp_path):
     (mixed / "loose.jpg").write_bytes(jpeg(1))
     data = opened(mixed)
     assert "label" not in data.splits["train"].columns and "1 images lie beside" in data.notes[0]
+
+
+@pytest.mark.parametrize("name", ["unlabeled", "Unlabelled", "extra"])
+def test_a_folder_without_labels_beside_the_splits_is_for_training(tmp_path, name):
+    for split, count in (("train", 6), ("val", 2), ("test", 4)):
+        write_folder(tmp_path / "stl" / split, count)
+    write_folder(tmp_path / "stl" / name, 3, ())
+    data = opened("stl")
+    train, test = data.splits["train"], data.splits["test"]
+    assert train.classes == test.classes == CLASSES and len(test) == 4
+    found = {train.name_of(i): int(train.take([i])["label"]) for i in range(len(train))}
+    assert found == {
+        **{f"train/{CLASSES[i % 2]}/{i:03}.jpg": i % 2 for i in range(6)},
+        **{f"{name}/{i:03}.jpg": -1 for i in range(3)},
+    }
+    assert set(data.notes) == {f"3 images of '{name}' are for training, without labels", "not used: split validation"}
+
+
+def test_a_class_may_be_called_extra(tmp_path):
+    assert opened(write_folder(tmp_path / "films", 6, ("extra", "hero", "train"))).splits["train"].classes[0] == "extra"
 
 
 def test_only_a_train_folder(tmp_path):
@@ -141,6 +160,51 @@ def test_parquet_classes_go_together_by_name(tmp_path):
     write_parquet(tmp_path / "p" / "b.parquet", [jpeg(2), jpeg(3)], [0, 1], ("dog", "emu"))
     train = opened("p").splits["train"]
     assert train.classes == ("cat", "dog", "emu") and train.take(range(4))["label"].tolist() == [0, 1, 1, 2]
+
+
+@pytest.mark.parametrize(
+    ("labels", "want", "classes"),
+    [
+        (pa.array(["dog", "cat", None, "dog"]).dictionary_encode(), [1, 0, -1, 1], ("cat", "dog")),
+        (pa.array([True, False, None, True]), [1, 0, -1, 1], ("0", "1")),
+        (pa.array([2.0, 0.0, None, float("nan")]), [2, 0, -1, -1], ("0", "1", "2")),
+        (pa.array([3, 1, None, 3]).dictionary_encode(), [3, 1, -1, 3], ("0", "1", "2", "3")),
+        (pa.array([0.5, 1.0, 2.0, None]), None, ()),
+    ],
+)
+def test_parquet_labels_of_every_type(tmp_path, labels, want, classes):
+    pq.write_table(pa.table({"image": [jpeg(i) for i in range(4)], "label": labels}), "a.parquet")
+    data = opened("a.parquet")
+    train = data.splits["train"]
+    assert train.classes == classes and train.take(range(4)).get("label", torch.zeros(0)).tolist() == (want or [])
+    assert data.notes == ([] if want else ["labels such as 0.5 are no classes: not used"])
+
+
+@pytest.mark.parametrize("missing", ["text", "image", "label"])
+def test_parquet_files_must_have_the_same_columns(tmp_path, missing):
+    whole = pa.table({"image": [jpeg(0)], "text": ["a cat"], "label": [1]})
+    (tmp_path / "p").mkdir()
+    pq.write_table(whole, "p/a.parquet")
+    pq.write_table(whole.drop_columns([missing]), "p/b.parquet")
+    with pytest.raises(UserError, match=rf"b\.parquet has no column '{missing}', which .*a\.parquet has"):
+        opened("p", columns=("image", "text"))
+
+
+@pytest.mark.parametrize("kind", ["parquet", "tar"])
+def test_a_stray_picture_does_not_hide_packs(tmp_path, kind):
+    blobs = [jpeg(i) for i in range(20)]
+    root = write_folder(tmp_path / "repo", 2, ())
+    if kind == "tar":
+        write_tar(root / "a.tar", {f"{i}.jpg": blob for i, blob in enumerate(blobs)})
+    else:
+        write_parquet(root / "a.parquet", blobs)
+    data = opened("repo")
+    assert len(data.splits["train"]) == 20 and data.notes == [f"2 files beside the .{kind} files are not used"]
+    (root / "third.jpg").write_bytes(jpeg(0))
+    assert len(opened("repo").splits["train"]) == 3, "not ten times as many"
+    (root / f"a.{kind}").write_bytes(b"no samples")
+    data = opened("repo")
+    assert len(data.splits["train"]) == 3 and f".{kind} files are not used: cannot read" in data.notes[0]
 
 
 def test_parquet_missing_images_and_labels(tmp_path):
@@ -213,6 +277,17 @@ def test_tar_labels_of_other_kinds(tmp_path):
     assert train.classes == ("cat", "dog") and train.take(range(2))["label"].tolist() == [1, 0]
 
 
+def test_tar_labels_may_be_any_number_or_name(tmp_path):
+    members = {f"{i}.jpg": jpeg(i) for i in range(4)}
+    notes = [{"label": 10**13, "label_name": "far"}, {"label": 3, "label_name": "near"}, {"label": [1]}]
+    write_tar(tmp_path / "a.tar", {**members, **{f"{i}.json": json.dumps(n).encode() for i, n in enumerate(notes)}})
+    train = opened("a.tar").splits["train"]
+    assert train.classes == ("3", str(10**13)) and train.take(range(4))["label"].tolist() == [1, 0, -1, -1]
+    write_tar(tmp_path / "b.tar", {**members, **{f"{i}.cls": t.encode() for i, t in enumerate(("--0", "²", "1"))}})
+    train = opened("b.tar").splits["train"]
+    assert train.take(range(4))["label"].tolist() == [0, 2, 1, -1] and train.classes == ("--0", "1", "²")
+
+
 def test_truncated_and_wrong_tars(tmp_path):
     whole = write_tar(tmp_path / "a.tar", shard(0, 5)).read_bytes()
     cut = whole.index(jpeg(4)) + 100
@@ -262,6 +337,53 @@ def test_npz_layouts(tmp_path, layout):
     assert train.classes == CLASSES and train.take([1])["label"].tolist() == [1]
 
 
+RAMP = np.linspace(0, 1, 16)
+
+
+@pytest.mark.parametrize(
+    ("stored", "white", "note"),
+    [
+        ((RAMP * 200).astype("u2"), 255, "uint16 pixels reach 200: 255 counts as white"),
+        ((RAMP * 4000).astype("u2"), 4095, "uint16 pixels reach 4000: 4095 counts as white"),
+        ((RAMP * 40000).astype("u2"), 65535, None),
+        ((RAMP * 255).astype("i8"), 255, None),
+        ((RAMP * 900).astype("i4"), 1023, "int32 pixels reach 900: 1023 counts as white"),
+        (RAMP.round().astype("i8"), 1, "int64 pixels reach 1: 1 counts as white"),
+        (RAMP > 0.5, 1, None),
+        (RAMP.astype("f2"), 1, None),
+        (RAMP * 255, 255, None),
+        (RAMP * 300, 255, "float64 pixels reach 300: 255 counts as white"),
+        (RAMP.astype("f4") * 4095, 4095, "float32 pixels reach 4095: 4095 counts as white"),
+    ],
+)
+def test_npz_white(tmp_path, stored, white, note):
+    np.savez("a.npz", image=stored.reshape(1, 4, 4))
+    data = opened("a.npz")
+    want = np.clip(np.rint(stored.astype("f8") * 255 / white), 0, 255)
+    assert np.abs(images(data.splits["train"])[0, :, :, 0].numpy().ravel() - want).max() <= (stored.dtype == "f2")
+    assert data.notes == ([f"a.npz: {note}"] if note else [])
+
+
+def test_npz_white_is_that_of_all_splits(tmp_path):
+    dark = np.full((2, 4, 4), 819, np.uint16)
+    np.savez("a.npz", train_images=dark, test_images=dark * 5)
+    data = opened("a.npz")
+    assert images(data.splits["train"]).unique().tolist() == [51] and images(data.splits["test"]).unique().tolist() == [
+        255
+    ]
+
+
+def test_npz_labels_of_every_type(tmp_path):
+    for labels, want, classes in (
+        (np.array([1.0, np.nan, 0.0]), [1, -1, 0], ("0", "1")),
+        (np.array([b"dog", b"cat", b""]), [1, 0, -1], ("cat", "dog")),
+        (np.array([True, False, True]), [1, 0, 1], ("0", "1")),
+    ):
+        np.savez("a.npz", image=np.zeros((3, 8, 8), np.uint8), label=labels)
+        train = opened("a.npz").splits["train"]
+        assert train.take(range(3))["label"].tolist() == want and train.classes == classes
+
+
 def test_npz_splits_and_npy(tmp_path):
     array = np.stack([pixels(i) for i in range(6)])
     np.savez(tmp_path / "k.npz", x_train=array[:4], y_train=[0, 1, 2, 0], x_test=array[4:], y_test=[1, 1])
@@ -283,12 +405,16 @@ def test_npz_errors(tmp_path):
     np.savez(tmp_path / "n.npz", points=np.zeros((3, 2048)))
     np.savez(tmp_path / "l.npz", image=np.zeros((3, 8, 8), np.uint8), label=[1, 2])
     np.savez(tmp_path / "neg.npz", image=np.full((3, 8, 8), -1.0))
+    np.savez(tmp_path / "far.npz", image=np.full((3, 8, 8), 1e30))
+    np.savez(tmp_path / "nan.npz", image=np.full((3, 8, 8), np.nan))
     (tmp_path / "bad.npz").write_bytes(b"PK\3\4 nothing")
     for name, text in {
         "o": "objects",
         "n": "only points",
         "l": "equally many",
         "neg": "normalisation",
+        "far": r"go up to 1e\+30, more than 16 bits",
+        "nan": "pixels are not finite",
         "bad": "bad",
     }.items():
         with pytest.raises(UserError, match=text):
@@ -296,18 +422,19 @@ def test_npz_errors(tmp_path):
 
 
 def test_npz_skips_rows_that_are_not_finite(tmp_path):
-    array = np.ones((3, 8, 8, 3), np.float32)
-    array[1, 0] = np.nan
+    array = np.ones((4, 8, 8, 3), np.float32)
+    array[1, 0], array[2, 3, 3, 1] = np.nan, np.inf
     np.savez(tmp_path / "a.npz", image=array)
     train = opened("a.npz").splits["train"]
-    assert len(train) == 2 and train.skipped == [("a.npz row 1", "pixels are not finite")]
+    assert train.skipped == [(f"a.npz row {i}", "pixels are not finite") for i in (1, 2)]
+    assert len(train) == 2 and images(train).unique().tolist() == [255]
 
 
 # by name
 
 
 def test_torchvision_by_name(tmp_path):
-    raw = tmp_path / "torchvision" / "MNIST" / "raw"
+    raw = tmp_path / "cache" / "torchvision" / "MNIST" / "raw"
     raw.mkdir(parents=True)
     for part, count in (("train", 20), ("t10k", 10)):
         head = (0x803).to_bytes(4, "big") + b"".join(n.to_bytes(4, "big") for n in (count, 28, 28))
@@ -383,8 +510,20 @@ def test_what_cannot_be_opened_says_so_in_one_line(tmp_path, spec, text):
 
 def test_options_are_checked(tmp_path):
     write_folder(tmp_path / "pets")
-    for options in ({"cache": "sometimes"}, {"channels": 2}):
-        with pytest.raises(UserError):
+    for options, why in (
+        ({"cache": "sometimes"}, "auto, always or never"),
+        ({"channels": 2}, "3 for RGB or 1 for grey"),
+        ({"words": 1}, "words=1: it must be at least 3"),
+        ({"sample_rate": 1}, "sample_rate=1: it must be at least 10"),
+        ({"size": -3}, "size=-3: it must be at least 1"),
+        ({"size": "big"}, "size='big': it must be a whole number"),
+        ({"frames": 2.5}, r"frames=2\.5: it must be a whole number"),
+        ({"seconds": float("nan")}, "seconds=nan: it must be a number"),
+        ({"side": 10**7}, "larger than 2 GiB"),
+        ({"sise": 8}, "no form 'sise'; did you mean 'size'"),
+        ({"test_fraction": 1.0}, "test_fraction=1.0"),
+    ):
+        with pytest.raises(UserError, match=why):
             opened("pets", **options)
 
 
@@ -491,6 +630,8 @@ def test_arrays_of_a_program_become_a_file_that_opens_alike(tmp_path):
     assert at_rest(grown) == at_rest(images.astype("f4"))
     with pytest.raises(UserError, match="the data are no array"):
         at_rest([[1], [1, 2]])
+    texts = np.array(list("abcabc"), object)  # as pandas has them
+    assert opened(at_rest({"image": images, "label": texts})).splits["train"].classes == ("a", "b", "c")
     for wrong in ([{}], [], {"image": [None]}):
         with pytest.raises(UserError, match="no array of numbers or texts"):
             at_rest(wrong)

@@ -211,6 +211,7 @@ def test_samples_of_every_type_become_int16():
 
     assert to_int16(np.array([0.0, 0.5, -1.0, 1.5])).tolist() == [0, 16384, -32767, 32767]
     assert to_int16(np.array([2**30, -(2**31)], np.int32)).tolist() == [2**14, -(2**15)]
+    assert to_int16(np.array([0, 128, 255], np.uint8)).tolist() == [-(2**15), 0, 127 * 256]
     with pytest.raises(ValueError, match="finite"):
         to_int16(np.array([np.nan]))
 
@@ -343,7 +344,83 @@ def test_arrays_of_video_and_sound(tmp_path):
     assert np.array_equal(batch["video"].numpy(), video[:, :, :, 2:22]) and np.array_equal(batch["audio"], audio)
 
 
+TONE = np.sin(np.arange(1600) / 10)
+
+
+@pytest.mark.parametrize(
+    ("stored", "want", "note"),
+    [
+        ((TONE * 20000).astype("i2"), 20000, None),
+        ((TONE * 20000).astype("i4"), 20000, "int32 sound reaches 19999: it counts as one of 16 bits"),
+        ((TONE * 20000).astype("i8"), 20000, "int64 sound reaches 19999: it counts as one of 16 bits"),
+        ((TONE * 2**22).astype("i4"), 2**14, "counts as one of 24 bits"),
+        ((TONE * 2**30).astype("i4"), 2**14, None),
+        ((TONE * 2**30).astype("i8"), 2**14, "counts as one of 32 bits"),
+        ((128 + TONE * 100).astype("u1"), 25600, None),
+        ((TONE * 100).astype("i1"), 25600, None),
+        ((2**15 + TONE * 20000).astype("u2"), 20000, None),
+        (TONE / 2, 2**14, None),
+        (TONE.astype("f4") * 20000, 20000, "float32 sound reaches"),
+    ],
+)
+def test_arrays_of_sound_of_every_type(tmp_path, stored, want, note):
+    np.savez("a.npz", audio=np.stack([stored, stored // 4 if stored.dtype.kind == "i" else stored]), rate=8000)
+    data = open_data("a.npz", ("audio",), test_fraction=0)
+    found = data.splits["train"].take([0])["audio"][0]
+    step = 2 ** max(0, 16 - 8 * stored.dtype.itemsize)  # of 8 bits
+    assert (found - torch.from_numpy(TONE * want)).abs().max() <= 1 + step
+    assert len(data.notes) == bool(note) and (note or "") in "".join(data.notes)
+
+
+def test_arrays_of_sound_that_cannot_be_meant(tmp_path):
+    np.savez("a.npz", audio=np.stack([TONE, TONE + np.inf]), rate=8000)
+    train = open_data("a.npz", ("audio",), test_fraction=0).splits["train"]
+    assert len(train) == 1 and train.skipped == [("a.npz row 1", "samples are not finite")]
+    for array, why in (
+        ((TONE[None] * 1e15).astype("i8"), "more than 32 bits"),
+        (np.ones((2, 9), "u8"), "holds no audio"),
+    ):
+        np.savez("b.npz", audio=array, rate=8000)
+        with pytest.raises(UserError, match=why):
+            open_data("b.npz", ("audio",))
+
+
 # text
+
+
+@pytest.mark.parametrize(
+    ("labels", "want", "classes", "notes"),
+    [
+        (["--0", "²", None, "--0"], [0, 1, -1, 0], ("--0", "²"), []),
+        ([[1], {"a": 1}, 0, 1], [-1, -1, 0, 1], ("0", "1"), ["2 labels are no class, such as [1]: not used"]),
+        ([float("nan"), True, 0.0, ""], [-1, 1, 0, -1], ("0", "1"), []),
+        ([0.5, 1.0, 2, 3], [], (), ["labels such as 0.5 are no classes: not used"]),
+    ],
+)
+def test_labels_of_tables(tmp_path, labels, want, classes, notes):
+    pytest.importorskip("tokenizers", reason="tokenizers is an extra")
+    (tmp_path / "a.jsonl").write_text("\n".join(json.dumps({"text": "a cat", "label": label}) for label in labels))
+    data = open_data("a.jsonl", ("text",), test_fraction=0)
+    train = data.splits["train"]
+    assert train.take(range(4)).get("label", torch.zeros(0)).tolist() == want
+    assert train.classes == classes and data.notes == notes
+
+
+@pytest.mark.parametrize("name", [None, "", 5, "a\0b.jpg", "\ud800.jpg", ...])
+def test_rows_of_tables_without_a_path_are_left_out_and_named(tmp_path, name):
+    pytest.importorskip("tokenizers", reason="tokenizers is an extra")
+    (tmp_path / "a.jpg").write_bytes(jpeg(1))
+    rows = [{"text": "no picture", "file_name": name}, {"text": "a cat", "file_name": "a.jpg"}]
+    rows[0] = {k: v for k, v in rows[0].items() if v is not ...}
+    for order in (1, -1):
+        (tmp_path / "t.jsonl").write_text("\n".join(map(json.dumps, rows[::order])))
+        for spec in ("t.jsonl", "."):
+            train = open_data(spec, ("image", "text")).splits["train"]
+            row = 0 if order == 1 else 1
+            assert len(train) == 1 and train.skipped == [(f"t.jsonl row {row}", "no path in file_name")]
+    (tmp_path / "t.jsonl").write_text(json.dumps({"text": "no picture", "file_name": None}))
+    with pytest.raises(UserError, match=r"no row of t\.jsonl names a file in its column file_name"):
+        open_data("t.jsonl", ("image", "text"))
 
 
 def corpus(count=60):

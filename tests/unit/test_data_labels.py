@@ -2,8 +2,9 @@ import pytest
 import torch
 
 from nolabel.core import UserError, labelled_rows
-from nolabel.data import ArrayColumn, Data, Source, Split, give, given
+from nolabel.data import ArrayColumn, Data, Source, Split, give, given, open_data
 from nolabel.data.labels import few
+from tests.unit.data_files import write_folder
 
 
 def data(count=100, classes=5, truth=True):
@@ -55,6 +56,24 @@ def test_labels_of_a_file(tmp_path):
     assert {int(i): int(seen[i]) for i in (seen >= 0).nonzero()[:, 0]} == {6: 0, 29: 1, 7: 1}
 
 
+@pytest.mark.parametrize("cache", ["auto", "never"])
+def test_labels_of_files_held_out_or_broken_are_not_used(tmp_path, monkeypatch, cache):
+    monkeypatch.setenv("NOLABEL_CACHE", str(tmp_path / "cache"))
+    root = write_folder(tmp_path / "pets", 20)
+    (root / "cat" / "bad.jpg").write_bytes(b"no image")
+    lines = [f"{path.relative_to(root)},{path.parent.name}" for path in sorted(root.rglob("*.jpg"))]
+    (tmp_path / "labels.csv").write_text("\n".join(lines))
+    d = open_data(root, cache=cache)
+    train, test = d.splits["train"], d.splits["test"]
+    give(d, str(tmp_path / "labels.csv"))
+    assert len(test) == 2 and torch.equal(given(train), train.columns["label"].take(torch.arange(len(train))))
+    unused = 3 if cache == "auto" else 2
+    assert d.notes[-1].startswith(f"{unused} labels of labels.csv are not used") and len(train) + unused == 21
+    (tmp_path / "labels.csv").write_text(f"{test.name_of(0)},zebra")
+    with pytest.raises(UserError, match="no known class 'zebra'"):
+        give(d, str(tmp_path / "labels.csv"))
+
+
 @pytest.mark.parametrize(
     ("text", "why"),
     [
@@ -62,6 +81,11 @@ def test_labels_of_a_file(tmp_path):
         ("3.jpg,a", "has no file '3.jpg'"),
         ("even/3.jpg,zebra", "no known class 'zebra'"),
         ("even/3.jpg,a\neven/3.jpg,b", "two labels"),
+        ("even/3.jpg,--0", "no known class '--0'"),
+        ("even/3.jpg,²", "no known class '²'"),
+        ('even/3.jpg,"a\nb"', r"no known class 'a\\nb'"),
+        ("even/3.jpg," + "x" * 200_000, "cannot be read as a CSV file"),
+        ("x" * 100_000 + ",a", "has no file 'x{100}'"),
         ("even/3.jpg", "every line must be file,label"),
         ("", "every line must be file,label"),
     ],
@@ -78,8 +102,9 @@ def test_data_without_labels():
     for wanted in (None, "40"):
         with pytest.raises(UserError, match="--labels FILE"):
             give(data(truth=False), wanted)
-    with pytest.raises(UserError, match="cannot be read"):
-        give(data(), "/nowhere/labels.csv")
+    for nowhere in ("/nowhere/labels.csv", "²", "9" * 5000, "\0"):
+        with pytest.raises(UserError, match="cannot be read"):
+            give(data(), nowhere)
 
 
 def batches(source, seed, steps):

@@ -145,11 +145,14 @@ def test_train_with_a_number_of_labels(photos, tmp_path, monkeypatch):
 def test_train_with_a_file_of_labels(photos, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     file = tmp_path / "labels.csv"
-    file.write_text(
-        "file,label\n" + "".join(f"{kind}/{i}.png,{kind}\n" for kind in ("cold", "warm") for i in range(40))
-    )
-    with pytest.raises(UserError, match="has no file"):  # a tenth is held out for testing
+    lines = "file,label\n" + "".join(f"{kind}/{i}.png,{kind}\n" for kind in ("cold", "warm") for i in range(40))
+    file.write_text(lines + "cold/40.png,cold\n")
+    with pytest.raises(UserError, match=r"has no file 'cold/40\.png'"):
         nolabel.train("supervised", data=photos, labels=str(file), **SHORT)
+    file.write_text(lines)  # a tenth is held out for testing
+    run = nolabel.train("supervised", data=photos, labels=str(file), dir="a", **SHORT)
+    assert (run.built.data.splits["train"].columns["given"].array >= 0).sum() == 72
+    assert "8 labels of labels.csv are not used: their files are for testing, or cannot be read" in run.built.data.notes
     names = open_data(photos).splits["train"]
     two = [names.name_of(i) for i in (0, len(names) - 1)]
     file.write_text("".join(f"{name},{name.split('/')[0]}\n" for name in two))

@@ -1,5 +1,6 @@
 """The nouns of the contract: batches, what a data set is like, how a paper optimises, what an encoder is."""
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Protocol, runtime_checkable
@@ -77,6 +78,19 @@ class Optim:
     """largest norm of the gradient over all parameters; None for no clipping"""
     clip_each: float | None = None
     """largest norm of the gradient of each tensor (DINO); None for no clipping"""
+
+    def __post_init__(self) -> None:
+        for name in ("lr", "weight_decay", "final_weight_decay", "warmup_epochs", "warmup_steps", "final_lr", "drop"):
+            value = getattr(self, name)
+            if value is not None and not 0 <= value < math.inf:
+                raise UserError(f"--optim.{name} must be 0 or more and finite, not {value}")
+        for name, values in (("momentum", (self.momentum,)), ("betas", self.betas)):
+            if not all(0 <= value < 1 for value in values):
+                raise UserError(f"--optim.{name} must be from 0 to below 1, not {', '.join(map(str, values))}")
+        for name in ("clip", "clip_each"):
+            value = getattr(self, name)
+            if value is not None and not value > 0:
+                raise UserError(f"--optim.{name} must be above 0, not {value}; leave it out for no clipping")
 
 
 @runtime_checkable

@@ -16,10 +16,11 @@ from torch import Tensor
 
 from nolabel.core import UserError
 from nolabel.data import cache, points
+from nolabel.data.audio import to_int16
 from nolabel.data.columns import ArrayColumn, Column, Store
 from nolabel.data.decode import to_uint8
 from nolabel.data.files import Strings, file_identity
-from nolabel.data.listing import Listing, number, split_of
+from nolabel.data.listing import Listing, split_of
 
 _NAMES: dict[str, tuple[str, ...]] = {
     "image": ("image", "images", "img", "imgs", "x", "data", "pixels"),
@@ -32,6 +33,10 @@ _NAMES: dict[str, tuple[str, ...]] = {
 _AXES = {"image": (3, 4), "video": (4, 5), "audio": (2,), "points": (3,), "text": (1,)}
 _LABELS = ("label", "labels", "y", "target", "targets")
 _CLASSES = ("class_names", "classes", "label_names")
+_WHITE = {1.0: 2.0, 255.0: 320.0, 1023.0: 1023.0, 4095.0: 4095.0, 16383.0: 16383.0, 65535.0: 65535.0}
+"""what can count as white, 1 or the most of 8 to 16 bits, and how far floats may reach over it, as after resampling"""
+_LOUD = {2.0**15: 16, 2.0**23: 24, 2.0**31: 32}
+"""what can count as the loudest of wide integers, and its bits"""
 _RATES = {"audio": ("rate", "sample_rate", "sr"), "video": ("fps",)}
 
 
@@ -49,14 +54,16 @@ def at_rest(data: Any) -> Path:
     Names are those of `listings`: `{"image": x, "label": y, "test_image": ..., "test_label": ...}`. The file's name is made
     from what is in it, so the same arrays are written once.
     """
-    named = {k: _array(v) for k, v in data.items()} if isinstance(data, Mapping) else {"": _array(data)}
+    named: dict[str, Any] = (
+        {str(k): _array(v) for k, v in data.items()} if isinstance(data, Mapping) else {"": _array(data)}
+    )
     digest = hashlib.sha256()
     for name, array in sorted(named.items()):
         if array.dtype.hasobject or array.size == 0:
             what = f"'{name}' is" if name else "the data are"
             raise UserError(f"{what} no array of numbers or texts but {array.dtype} of shape {array.shape}")
         digest.update(f"{name} {array.dtype} {array.shape} ".encode())
-        digest.update(np.ascontiguousarray(array).data.cast("B") if array.dtype.kind != "U" else array.tobytes())
+        digest.update(np.ascontiguousarray(array).data.cast("B") if array.dtype.kind in "buif" else array.tobytes())
     path = cache.folder() / f"arrays-{digest.hexdigest()[:12]}{'.npz' if isinstance(data, Mapping) else '.npy'}"
     if not path.exists():
         write = partial(np.savez, **named) if isinstance(data, Mapping) else partial(np.save, arr=named[""])
@@ -72,7 +79,8 @@ def at_rest(data: Any) -> Path:
 def _array(value: Any) -> NDArray:
     """An array of what a program holds. Raises UserError where it has no shape of its own."""
     try:
-        return np.asarray(value.detach().cpu() if isinstance(value, Tensor) else value)
+        array = np.asarray(value.detach().cpu() if isinstance(value, Tensor) else value)
+        return array if array.dtype != object else np.asarray(array.tolist())  # texts of a pandas column are objects
     except (TypeError, ValueError) as error:  # rows of several lengths, types that numpy does not have
         raise UserError(f"the data are no array: {' '.join(str(error).split())[:120]}") from None
 
@@ -80,10 +88,13 @@ def _array(value: Any) -> NDArray:
 def listings(files: Sequence[Path], columns: Sequence[str]) -> dict[str, Listing]:
     """The splits of files: keys such as image, x_train, val_images, points; label, y_train, test_labels; class_names.
 
-    Images are (N, H, W), (N, H, W, C) or (N, C, H, W) with 1, 3 or 4 channels: uint8, 0..1 floats or wider integers.
-    Video is uint8 (N, T, H, W) or (N, T, H, W, C), sound (N, S) of integers or floats -1..1 with its `rate`, clouds are
-    (N, P, 3), texts (N,) strings. Of several files each is the split that its name says. Raises UserError where a wanted
-    kind is missing, or labels do not match.
+    Images are (N, H, W), (N, H, W, C) or (N, C, H, W) with 1, 3 or 4 channels, of numbers whose white is the least of 1,
+    255, 1023, 4095, 16383 and 65535 that none exceeds (but for the overshoot of floats); of uint8 it is 255. Video is
+    uint8 (N, T, H, W) or (N, T, H, W, C). Sound is (N, S) with its `rate`: floats -1..1; integers of 8 and 16 bits, the
+    unsigned ones around their middle; int32, int64 and floats beyond 100 of the fewest of 16, 24 and 32 bits that hold
+    all. Clouds are (N, P, 3), texts (N,) strings. A note says where a scale was guessed; it is that of the largest value
+    of all splits. Of several files each is the split that its name says. Raises UserError where a wanted kind is
+    missing, or labels do not match.
     """
     result: dict[str, Listing] = {}
     for file in files:
@@ -93,7 +104,21 @@ def listings(files: Sequence[Path], columns: Sequence[str]) -> dict[str, Listing
             result[named] = found.get("") or found["train"]
         else:
             result.update(found)
+    _scale(result)
     return result
+
+
+def _scale(found: dict[str, Listing]) -> None:
+    """One white and one loudest for all arrays of one type, so that training and test samples look alike."""
+    stores = [(listing, s) for listing in found.values() for s in listing.columns.values()]
+    scaled = [(listing, s) for listing, s in stores if isinstance(s, ImageArray | SoundArray)]
+    most: dict[Any, float] = {}
+    for _, store in scaled:
+        kind = type(store), store.array.dtype
+        most[kind] = max(store.most, most.get(kind, 0.0))
+    for listing, store in scaled:
+        if note := store.scale(most[type(store), store.array.dtype]):
+            listing.notes.append(note)
 
 
 def _file(file: Path, columns: Sequence[str]) -> dict[str, Listing]:
@@ -140,7 +165,7 @@ def _store(column: str, array: NDArray, name: str) -> Store:
         return ImageArray(array, name)
     if column == "text":
         return Strings([str(text) for text in array.tolist()], name)
-    return Samples(column, array, name)
+    return SoundArray(column, array, name) if column == "audio" else Samples(column, array, name)
 
 
 class Samples:
@@ -150,10 +175,12 @@ class Samples:
     """samples are what the decoder takes, not files"""
 
     def __init__(self, column: str, array: NDArray, name: str) -> None:
-        kinds = "u" if column == "video" else "iuf"
-        if array.ndim not in _AXES[column] or array.dtype.kind not in kinds or len(array) == 0:
+        able = array.dtype == np.uint8 if column == "video" else array.dtype.kind in "iuf" and array.dtype != np.uint64
+        if array.ndim not in _AXES[column] or not able or array.size == 0:
             raise UserError(f"{name}: an array of shape {array.shape} and type {array.dtype} holds no {column}")
         self.array, self.file = array, name
+        self.shape = array.shape[1:]
+        """of one sample"""
 
     def __len__(self) -> int:
         return len(self.array)
@@ -167,6 +194,35 @@ class Samples:
         return self.array[row]
 
 
+class SoundArray(Samples):
+    """A store of sound: one recording a row."""
+
+    def __init__(self, column: str, array: NDArray, name: str) -> None:
+        super().__init__(column, array, name)
+        wide = array.dtype.kind == "f" or (array.dtype.kind == "i" and array.dtype.itemsize > 2)
+        self.most = max(map(abs, _reach(array))) if wide else 0.0
+        """the loudest sample"""
+        self.full: float | None = None
+        """what counts as the loudest; one for all sounds, since a quiet one must stay quiet"""
+
+    def scale(self, most: float) -> str:
+        """Choose what counts as the loudest, where the largest number is `most`; a note where that is a guess."""
+        if most <= (100 if self.array.dtype.kind == "f" else 0):  # floats may exceed 1 by far where peaks are
+            return ""
+        self.full = next((full for full in _LOUD if most <= full), None)
+        if self.full is None:
+            raise UserError(f"{self.file}: sound goes up to {most:.3g}, more than 32 bits; scale it to -1 to 1")
+        bits = _LOUD[self.full]
+        usual = self.array.dtype.kind == "i" and bits == 8 * self.array.dtype.itemsize
+        return (
+            "" if usual else f"{self.file}: {self.array.dtype} sound reaches {most:g}: it counts as one of {bits} bits"
+        )
+
+    def read(self, row: int) -> NDArray[np.int16]:
+        """One recording. Raises ValueError where it is not finite."""
+        return to_int16(self.array[row], self.full)
+
+
 def _load(file: Path) -> NDArray | dict[str, NDArray]:
     try:
         if file.suffix == ".npy":
@@ -178,12 +234,29 @@ def _load(file: Path) -> NDArray | dict[str, NDArray]:
                 f"{file} unpacks to {size / 2**30:,.0f} GiB, more than the memory; save .npy or Parquet files"
             )
         with np.load(file, allow_pickle=False) as members:
-            return {key: array for key in members.files if isinstance(array := members[key], np.ndarray)}
+            return {key: _texts(array) for key in members.files if isinstance(array := members[key], np.ndarray)}
     except UserError:
         raise
     except Exception as error:  # a damaged archive can raise anything
-        hint = "save plain arrays, not objects" if "pickle" in str(error) else "is it complete?"
+        objects = any(word in str(error) for word in ("pickle", "Python objects"))
+        hint = "save plain arrays, not objects" if objects else "is it complete?"
         raise UserError(f"cannot read {file}: {' '.join(str(error).split())[:150]}; {hint}") from None
+
+
+def _texts(array: NDArray) -> NDArray:
+    """Bytes as the texts that they are."""
+    return np.char.decode(array, "utf-8", "replace") if array.dtype.kind == "S" else array
+
+
+def _reach(array: NDArray) -> tuple[float, float]:
+    """The least and the most of the finite numbers, in parts: it may be a map of a huge file."""
+    least, most = math.inf, -math.inf
+    step = max(1, 2**24 // max(1, array[0].size))
+    for first in range(0, len(array), step):
+        part = array[first : first + step]
+        if (finite := part[np.isfinite(part)]).size:
+            least, most = min(least, float(finite.min())), max(most, float(finite.max()))
+    return (least, most) if least <= most else (0.0, 0.0)
 
 
 def _memory() -> float:
@@ -203,9 +276,7 @@ def _label(listing: Listing, label: NDArray | None, classes: tuple[str, ...], fi
         return
     if len(label) != listing.rows:
         raise UserError(f"{file} has {listing.rows} samples and {len(label)} labels; they must be equally many")
-    if label.dtype.kind == "f" and (label == np.rint(label)).all():
-        label = label.astype(np.int64)
-    listing.labels, listing.classes = number(label.tolist(), classes)
+    listing.label(label.tolist(), classes)
 
 
 class ImageArray:
@@ -222,12 +293,27 @@ class ImageArray:
         self.array, self.file = array, name
         self.white = 255.0
         """the value that is white: one for all images, since a dark image must stay dark"""
-        if array.dtype != np.uint8:
-            least, most = float(np.nanmin(array)), float(np.nanmax(array))
-            if least < -0.01:
-                raise UserError(f"{name}: pixels go down to {least:.3g}; undo the normalisation (0 to 1, or to 255)")
-            unit = array.dtype.kind in "bf" and most <= 2
-            self.white = 1.0 if unit else 65535.0 if array.dtype == np.uint16 or most > 255 else 255.0
+        least, self.most = _reach(array) if array.dtype != np.uint8 else (0.0, 255.0)
+        """the brightest pixel"""
+        if least < -0.01:
+            raise UserError(f"{name}: pixels go down to {least:.3g}; undo the normalisation (0 to 1, or to 255)")
+
+    def scale(self, most: float) -> str:
+        """Choose what is white, where the largest number is `most`; a note where that is a guess."""
+        if self.array.dtype == np.uint8:
+            return ""
+        floats = self.array.dtype.kind == "f"
+        white = next((white for white, over in _WHITE.items() if most <= (over if floats else white)), None)
+        if white is None:
+            raise UserError(
+                f"{self.file}: pixels go up to {most:.3g}, more than 16 bits; scale them to 0 to 1, or to 255"
+            )
+        self.white = white
+        usual = {"b": (1.0,), "f": (1.0, 255.0)}.get(self.array.dtype.kind, (255.0,))
+        usual = (65535.0,) if self.array.dtype == np.uint16 else usual
+        if white in usual and most <= 1.01 * white:
+            return ""
+        return f"{self.file}: {self.array.dtype} pixels reach {most:g}: {white:g} counts as white"
 
     def __len__(self) -> int:
         return len(self.array)

@@ -110,16 +110,22 @@ def resample(wave: NDArray, rate: int, wanted: int) -> NDArray:
     return resample_poly(wave, wanted // common, rate // common)  # type: ignore[no-any-return]
 
 
-def to_int16(wave: NDArray) -> NDArray[np.int16]:
-    """Samples of any number type as int16: floats are -1..1. Raises ValueError where they are not finite."""
+def to_int16(wave: NDArray, full: float | None = None) -> NDArray[np.int16]:
+    """Samples of any number type as int16. Raises ValueError where they are not finite.
+
+    full: what counts as the loudest, a power of two; by default 1 for floats and what the type can hold for integers. The
+        middle of unsigned ones is silence.
+    """
     if wave.dtype == np.int16:
         return wave
     if wave.dtype.kind in "iu":
-        shift = 8 * wave.dtype.itemsize - 16
-        return (wave >> shift if shift >= 0 else wave.astype(np.int16) << -shift).astype(np.int16)
+        half = 2 ** (8 * wave.dtype.itemsize - 1)
+        signed = wave.astype(np.int64) - (half if wave.dtype.kind == "u" else 0)
+        shift = round(math.log2(full or half)) - 15
+        return (signed >> shift if shift >= 0 else signed << -shift).astype(np.int16)
     if not np.isfinite(wave).all():
         raise ValueError("samples are not finite")
-    return np.clip(np.rint(wave * FULL), -FULL - 1, FULL).astype(np.int16)
+    return np.clip(np.rint(wave * (FULL / (full or 1))), -FULL - 1, FULL).astype(np.int16)
 
 
 def _sound(container: Any) -> Any:

@@ -28,7 +28,7 @@ from nolabel.data.columns import ArrayColumn, Broken, Column
 Progress = Callable[[str, float], None]
 """told what is being done and which share of it, 0 to 1"""
 
-VERSION = 2
+VERSION = 3
 """of decoding and layout; a new one leaves old entries unused"""
 LIMIT = 16 * 2**30
 """bytes that a set may take without being asked for"""
@@ -58,7 +58,7 @@ def fits(columns: Mapping[str, Column]) -> bool:
         where = where.parent
     count = len(next(iter(columns.values())))
     limit = CHEAP if all(getattr(column, "made", False) for column in columns.values()) else LIMIT
-    return count * sum(map(_bytes, columns.values())) <= min(limit, shutil.disk_usage(where).free // 4)
+    return count * sum(map(sample_bytes, columns.values())) <= min(limit, shutil.disk_usage(where).free // 4)
 
 
 def cached(name: str, identity: str, columns: Mapping[str, Column], progress: Progress) -> Cached:
@@ -135,7 +135,7 @@ def _build(entry: Path, name: str, columns: Mapping[str, Column], progress: Prog
     work = Path(tempfile.mkdtemp(prefix=f"{entry.name}.tmp-", dir=entry.parent))
     try:
         count = len(next(iter(columns.values())))
-        step = max(1, min(_ROWS, _CHUNK // sum(map(_bytes, columns.values()))))
+        step = max(1, min(_ROWS, _CHUNK // sum(map(sample_bytes, columns.values()))))
         skipped: dict[int, str] = {}
         with ExitStack() as stack:
             types = {column: str(_dtype(c)) for column, c in columns.items()}
@@ -172,7 +172,7 @@ def _dtype(column: Column) -> np.dtype:
     return np.dtype(getattr(column, "dtype", np.uint8))
 
 
-def _bytes(column: Column) -> int:
+def sample_bytes(column: Column) -> int:
     """Of one sample."""
     return _dtype(column).itemsize * int(np.prod(column.shape))
 

@@ -132,7 +132,7 @@ def identity(root: Path, names: Sequence[str]) -> str:
     for name in names[::every]:
         try:
             status = os.stat(root / name)
-        except OSError:  # a dangling link: skipped later, with its name
+        except (OSError, ValueError):  # a dangling link, or no name of a file: skipped later, with its name
             continue
         digest.update(b"%d %d;" % (status.st_size, status.st_mtime_ns))
     return digest.hexdigest()

@@ -8,14 +8,18 @@ from nolabel.core import UserError
 from nolabel.data import table
 from nolabel.data.columns import Column, Store
 from nolabel.data.files import STORES, TextStore, Walk, identity
-from nolabel.data.listing import SPLITS, Listing, number
+from nolabel.data.listing import SPLITS, Listing
+
+_UNLABELLED = ("unlabeled", "unlabelled", "extra")
+"""names of sub-folders, beside those of splits, whose files have no labels"""
 
 
 def listings(root: Path, found: Walk, columns: Sequence[str]) -> dict[str, Listing] | None:
     """The splits of a folder, or None where it has no files of the kind.
 
-    Sub-folders `train` and `test` (or `val`, `valid`, `validation`) are splits if there is nothing beside them. Within
-    a split the first level of sub-folders are the classes if there are at least two and no file lies beside them.
+    Sub-folders `train` and `test` (or `val`, `valid`, `validation`) are splits if there is nothing beside them but
+    perhaps `unlabeled` (`unlabelled`, `extra`), whose files are for training, without labels. Within a split the first
+    level of sub-folders are the classes if there are at least two and no file lies beside them.
     Sound without pictures may be that of videos. A text beside pictures or sound is that of a table that names the files
     (`table.listings`), or lies in a .txt of the same name.
     """
@@ -44,25 +48,33 @@ def listings(root: Path, found: Walk, columns: Sequence[str]) -> dict[str, Listi
 
 
 def _splits(root: Path, names: list[str], columns: Sequence[str]) -> dict[str, Listing]:
-    split_of = {top: SPLITS.get((top or "").lower()) for top in set(_level(names, 0))}
+    tops = _level(names, 0)
+    free = {top for top in tops if top and top.lower() in _UNLABELLED}
+    split_of = {top: "train" if top in free else SPLITS.get((top or "").lower()) for top in set(tops)}
     paths: dict[str, list[str]] = {"train": names}
     depth = 0
     if "train" in split_of.values() and None not in split_of.values():
         paths, depth = {}, 1
-        for path in names:
-            paths.setdefault(split_of[path.split("/", 1)[0]] or "", []).append(path)
-    folders = {split: _level(names, depth) for split, names in paths.items()}
+        for path, top in zip(names, tops):
+            paths.setdefault(split_of[top] or "", []).append(path)
+    else:
+        free = set()
+    unlabelled = {path for path, top in zip(names, tops) if top in free}
+    folders = {split: _level([n for n in names if n not in unlabelled], depth) for split, names in paths.items()}
     labelled = {split for split, tops in folders.items() if None not in tops and len(set(tops)) > 1}
     classes = sorted({str(top) for split in labelled for top in folders[split]})
+    what = "images" if columns[0] == "image" else "files"
     result = {}
     for split, names in paths.items():
         stores: dict[str, Store | Column] = {name: STORES[name](root, names) for name in columns}
         result[split] = listing = Listing(stores, identity(root, names))
         if split in labelled:
-            listing.labels, listing.classes = number(folders[split], classes)
+            own = iter(folders[split])
+            listing.label([None if name in unlabelled else next(own) for name in names], classes)
+            if more := len(names) - len(folders[split]):
+                listing.notes.append(f"{more:,} {what} of '{', '.join(sorted(free))}' are for training, without labels")
         elif len(set(folders[split])) > 2:
             beside = folders[split].count(None)
-            what = "images" if columns[0] == "image" else "files"
             listing.notes.append(f"no labels in '{split}': {beside} {what} lie beside the sub-folders")
     return result
 

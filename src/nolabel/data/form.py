@@ -1,6 +1,8 @@
 """The form in which samples are stored: one size, one rate, one length for a whole data set."""
 
 from dataclasses import dataclass, fields, replace
+from math import isfinite
+from numbers import Integral, Real
 from typing import Any
 
 import torch
@@ -25,6 +27,11 @@ def as_stored(name: str, array: Any) -> Tensor:
     if x.dtype != dtype or x.ndim != axes:
         raise UserError(f"{name} must be {str(dtype)[6:]} {shape}, this is {str(x.dtype)[6:]} {tuple(x.shape)}")
     return x
+
+
+_LEAST = {"size": 1, "side": 1, "frames": 1, "fps": 1e-6, "sample_rate": 10, "seconds": 0.001, "points": 1, "words": 3,
+          "vocabulary": 1}  # fmt: skip
+"""of each number in a form; three words are START, one token and END"""
 
 
 @dataclass(frozen=True)
@@ -56,11 +63,17 @@ class Form:
 
     def __post_init__(self) -> None:
         if self.channels not in (1, 3):
-            raise UserError(f"channels={self.channels}: channels are 3 for RGB or 1 for grey")
-        for name in ("size", "side", "frames", "fps", "sample_rate", "seconds", "points", "words", "vocabulary"):
+            raise UserError(f"channels={self.channels!r}: channels are 3 for RGB or 1 for grey")
+        for name, least in _LEAST.items():
             value = getattr(self, name)
-            if value is not None and value <= 0:
-                raise UserError(f"{name}={value}: it must be above 0")
+            if value is None:
+                continue
+            whole = name not in ("fps", "seconds")
+            number = isinstance(value, Integral) or (not whole and isinstance(value, Real) and isfinite(value))
+            if not number or isinstance(value, bool):
+                raise UserError(f"{name}={value!r}: it must be a {'whole ' if whole else ''}number")
+            if value < least:
+                raise UserError(f"{name}={value!r}: it must be at least {least}")
 
     def given(self) -> dict[str, Any]:
         """What is not None."""

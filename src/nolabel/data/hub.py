@@ -8,7 +8,7 @@ from typing import Any
 from nolabel.core import UserError
 from nolabel.data.columns import Column, Store
 from nolabel.data.files import Strings
-from nolabel.data.listing import Listing, number
+from nolabel.data.listing import Listing
 from nolabel.data.parquet import BytesArray, binary_column, class_names, features_of, label_column, text_column
 
 
@@ -42,7 +42,7 @@ def _listing(name: str, split: str, data: Any, columns: Sequence[str]) -> Listin
     listing = Listing(stores, f"hf {name} {split} {data._fingerprint}")
     if label:
         values = [None if value == -1 else value for value in table.column(label).to_pylist()]
-        listing.labels, listing.classes = number(values, class_names(features.get(label)))
+        listing.label(values, class_names(features.get(label)))
     return listing
 
 

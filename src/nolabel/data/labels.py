@@ -4,6 +4,8 @@ The labels of the data stay in the column "label", for evaluation; what training
 """
 
 import csv
+import re
+from collections import Counter
 from pathlib import Path
 
 import torch
@@ -13,7 +15,7 @@ from nolabel.core import UserError
 from nolabel.core.fields import nearest
 from nolabel.core.random import fold, generator
 from nolabel.data.columns import ArrayColumn
-from nolabel.data.split import Data, Split
+from nolabel.data.split import Data, Split, printable
 
 _FEW = 0xFE3
 """purpose of the seed"""
@@ -29,7 +31,7 @@ def give(data: Data, wanted: str | None, seed: int = 0) -> None:
     """Say which labels training may use, in the column "given" of the training split.
 
     wanted: a number of labels in all, shared out equally among the classes and chosen by `seed`; or a CSV file with one
-        `file,label` a line; or None for every label that the data has.
+        `file,label` a line, of which those for testing are not used; or None for every label that the data has.
 
     Raises UserError where there are not as many labels, or the file does not fit the data.
     """
@@ -40,7 +42,7 @@ def give(data: Data, wanted: str | None, seed: int = 0) -> None:
             raise UserError(f"{data.name} has no labels to learn from; give a file of them: --labels FILE.csv")
         split.columns["given"] = ArrayColumn(truth)
         _note(data, f"training sees all {int((truth >= 0).sum()):,} labels; --labels 40 would leave it 40")
-    elif wanted.isdecimal():
+    elif re.fullmatch("[0-9]{1,18}", wanted):
         if "label" not in split.columns:
             raise UserError(
                 f"{data.name} has no labels to choose {wanted} from; give a file of them: --labels FILE.csv"
@@ -87,41 +89,52 @@ def few(label_N: Tensor, total: int, seed: int) -> Tensor:
 
 
 def _from_file(path: Path, data: Data) -> Tensor:
-    """Labels (N,) of a CSV file. Names are those of the data, or their last part where that is unique."""
-    split = data.splits["train"]
+    """Labels (N,) of a CSV file. Names are those of the data, or their last part where that is unique.
+
+    Labels of files that are for testing or could not be read are not used.
+    """
+    split, said = data.splits["train"], f"--labels {printable(str(path))[:200]}"
     if split.names is None:
         raise UserError(f"{data.name} has no file names that {path} could speak of; give a number: --labels 40")
     try:
         with path.open(newline="", encoding="utf-8-sig") as file:
             lines = [[cell.strip() for cell in line] for line in csv.reader(file) if any(map(str.strip, line))]
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise UserError(f"--labels {path}: cannot be read as a CSV file of file,label ({error})") from error
+    except (OSError, ValueError, csv.Error) as error:
+        raise UserError(f"{said}: cannot be read as a CSV file of file,label ({error})") from error
     if lines and [cell.lower() for cell in lines[0]] == ["file", "label"]:
         lines = lines[1:]
     if not lines or any(len(line) != 2 for line in lines):
-        raise UserError(f"--labels {path}: every line must be file,label")
-    row_of = _rows_by_name(split)
+        raise UserError(f"{said}: every line must be file,label")
+    row_of = _rows_by_name(data)
     classes = split.classes or next((s.classes for s in data.splits.values() if s.classes), ())
     classes = classes or tuple(sorted({label for _, label in lines}))
     labels = torch.full((len(split),), -1)
+    unused = 0
     for name, label in lines:
-        row = row_of.get(name)
-        if row is None:
-            raise UserError(f"--labels {path}: {data.name} has no file '{name}'{nearest(name, row_of)}")
+        short, word = printable(name)[:100], printable(label)[:100]
+        if name not in row_of:
+            raise UserError(f"{said}: {data.name} has no file '{short}'{nearest(short, row_of)}")
         if label not in classes:
-            raise UserError(f"--labels {path}: '{name}' is of no known class '{label}'{nearest(label, classes)}")
+            raise UserError(f"{said}: '{short}' is of no known class '{word}'{nearest(word, classes)}")
+        row = row_of[name]
+        if row is None:
+            unused += 1
+            continue
         if labels[row] not in (-1, classes.index(label)):
-            raise UserError(f"--labels {path}: '{name}' has two labels")
+            raise UserError(f"{said}: '{short}' has two labels")
         labels[row] = classes.index(label)
+    if unused:
+        _note(data, f"{unused:,} labels of {path.name} are not used: their files are for testing, or cannot be read")
     split.classes = classes
     return labels
 
 
-def _rows_by_name(split: Split) -> dict[str, int]:
-    names = [split.name_of(row) for row in range(len(split))]
-    last = [name.rpartition("/")[2] for name in names]
-    counts: dict[str, int] = {}
-    for name in last:
-        counts[name] = counts.get(name, 0) + 1
-    short = {name: row for row, name in enumerate(last) if counts[name] == 1}
-    return {**short, **{name: row for row, name in enumerate(names)}}
+def _rows_by_name(data: Data) -> dict[str, int | None]:
+    """The training row of every file, None of those that are for testing or were skipped, by name and short name."""
+    row_of: dict[str, int | None] = {}
+    for name, split in reversed(data.splits.items()):  # training last: it wins where two files are called alike
+        row_of |= {skipped: None for skipped, _ in split.skipped}
+        row_of |= {split.name_of(row): row if name == "train" else None for row in range(len(split))}
+    counts = Counter(name.rpartition("/")[2] for name in row_of)
+    short = {last: row for name, row in row_of.items() if counts[last := name.rpartition("/")[2]] == 1}
+    return {**short, **row_of}

@@ -1,7 +1,8 @@
 """What a format finds when it lists a data set, before anything is decoded; and the rules every format shares."""
 
+import math
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -43,6 +44,30 @@ class Listing:
         """Whether any sample has a label."""
         return self.labels is not None and bool((self.labels >= 0).any())
 
+    def label(self, found: Iterable[Any], classes: Iterable[str] = ()) -> None:
+        """Number the labels of the rows, see `number`; None, an empty text and NaN are none.
+
+        What can be no class (a list) is not used, and a note counts it. Where there are fractions none is: these are
+        measurements.
+        """
+        labels, odd = [], []
+        found = list(found)
+        if part := [each for each in found if isinstance(each, float) and math.isfinite(each) and each % 1]:
+            self.notes.append(f"labels such as {part[0]:g} are no classes: not used")
+            return
+        for each in found:
+            if isinstance(each, float) and each.is_integer():  # tables keep whole numbers so where some are missing
+                each = int(each)
+            none = each is None or each == "" or each != each
+            good = isinstance(each, int | str) and not none
+            labels.append(each if good else None)
+            odd += [] if good or none else [each]
+        if odd:
+            self.notes.append(f"{len(odd):,} labels are no class, such as {str(odd[0])[:40]}: not used")
+        names = tuple(classes)
+        if names or any(label is not None for label in labels):
+            self.labels, self.classes = number(labels, names)
+
 
 SPLITS = {
     "train": "train",
@@ -64,13 +89,18 @@ def split_of(name: str) -> str | None:
     return next((SPLITS[word] for word in re.split(r"[^a-z]+", name.lower()) if word in SPLITS), None)
 
 
+def for_training(found: Mapping[str, Listing]) -> str:
+    """The split to train on: "train", else what has no split of its own (`""`), else the first."""
+    return "train" if "train" in found else "" if "" in found else next(iter(found))
+
+
 def train_and_test(found: dict[str, Listing]) -> dict[str, Listing]:
     """Keep "train" and the best of the others as "test": one with labels, "test" before "validation".
 
-    What has no split of its own (`""`) is "train". Without any "train" the first split is all training data.
+    "train" is what `for_training` names.
     """
     found = dict(found)
-    train = found.pop("train" if "train" in found else "" if "" in found else next(iter(found)))
+    train = found.pop(for_training(found))
     able = [split for split in found if split_of(split) in ("test", "validation")]
     able = [split for split in able if found[split].labelled or not train.labelled]
     splits = {"train": train}
@@ -93,6 +123,11 @@ def _align(train: Listing, test: Listing) -> None:
     place = torch.tensor([classes.index(name) for name in test.classes] + [-1])  # the last for no label: -1
     test.labels = place[test.labels]
     train.classes = test.classes = classes
+
+
+def as_label(text: str) -> int | str:
+    """A label that was written as text: a number where it is one."""
+    return int(text) if re.fullmatch("-?[0-9]{1,18}", text) else text
 
 
 def number(labels: Sequence[Any], classes: Iterable[str] = ()) -> tuple[Tensor, tuple[str, ...]]:

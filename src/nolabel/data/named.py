@@ -2,7 +2,6 @@
 
 import difflib
 import inspect
-import os
 from pathlib import Path
 from typing import Any
 
@@ -10,9 +9,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nolabel.core import UserError
+from nolabel.data import cache
 from nolabel.data.arrays import ImageArray
 from nolabel.data.decode import pixels_of
-from nolabel.data.listing import Listing, number
+from nolabel.data.listing import Listing
 
 _TRAIN, _TEST = ("train", "trainval"), ("test", "val")
 
@@ -32,8 +32,8 @@ def names() -> dict[str, type]:
 
 
 def folder() -> Path:
-    """Where downloads lie: $NOLABEL_DATA, or ~/.cache/nolabel/torchvision."""
-    return Path(os.environ.get("NOLABEL_DATA") or Path.home() / ".cache" / "nolabel" / "torchvision")
+    """Where downloads lie: `torchvision` in the folder of the cache."""
+    return cache.folder() / "torchvision"
 
 
 def listings(name: str, split: str = "") -> dict[str, Listing]:
@@ -73,8 +73,7 @@ def _listing(name: str, kind: type, options: dict[str, Any]) -> Listing:
     store = Samples(data, name) if pixels is None else ImageArray(pixels, name)
     listing = Listing({"image": store}, f"torchvision {name} {options} {root.resolve()} {len(data)}")
     if labels is not None and len(labels) == len(data):
-        values = [int(v) if np.ndim(v) == 0 else None for v in labels]
-        listing.labels, listing.classes = number(values, getattr(data, "classes", ()))
+        listing.label([int(v) if np.ndim(v) == 0 else None for v in labels], getattr(data, "classes", ()))
     return listing
 
 

@@ -3,19 +3,21 @@
 import glob
 import os
 from collections.abc import Callable, Sequence
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from nolabel.core import UserError
+from nolabel.core.fields import nearest
 from nolabel.data import arrays, folder, hub, named, parquet, shards, table, toy
-from nolabel.data.cache import Progress, cached, fits
+from nolabel.data.cache import Progress, cached, fits, sample_bytes
 from nolabel.data.columns import ArrayColumn, Column, Store
 from nolabel.data.files import KIND, Walk, expand, walk
 from nolabel.data.form import STORED, Form
 from nolabel.data.holdout import hold_out
-from nolabel.data.listing import Listing, split_of, train_and_test
+from nolabel.data.listing import Listing, for_training, split_of, train_and_test
 from nolabel.data.settle import cut_up, decoded, settle
 from nolabel.data.split import Data, Split, printable
 
@@ -35,7 +37,8 @@ def open_data(
     spec: "toyworld[:easy|std|hard|upright|textured][:...]", see `toy`; a folder of files of the kind asked for, or such
         a file; Parquet files or a folder of them; WebDataset tar shards; .npz or .npy; .jsonl, .csv and .tsv tables; .txt;
         a pattern such as "shards-{000..010}.tar"; a torchvision name ("cifar10", "stl10:unlabeled"); or "hf:owner/name". An
-        existing path wins over a name.
+        existing path wins over a name, and in a folder loose files win over packs, unless the packs hold ten times as many
+        samples as a few files beside them.
     columns: of image, video, audio, points, text; rows hold what belongs together, e.g. a clip and its sound. The toy
         world (see `toy`) also has `segmentation`: what a pixel shows, the part of a point, the phone of a moment; and the
         `depth` of images.
@@ -54,13 +57,17 @@ def open_data(
     wanted = tuple(name for name in columns if name != "label")
     if unknown := [name for name in wanted if name not in (*STORED, *_MADE)]:
         raise UserError(f"there is no column '{unknown[0]}' (there are: {', '.join(STORED)})")
+    if unknown := [name for name in form if name not in {field.name for field in fields(Form)}]:
+        raise UserError(f"there is no form '{unknown[0]}'{nearest(unknown[0], [field.name for field in fields(Form)])}")
+    if not 0 <= test_fraction < 1:
+        raise UserError(f"test_fraction={test_fraction}: it is at least 0 and less than 1")
     asked = Form(**form)
     spec = os.fspath(spec)
     found = train_and_test(find(spec, wanted, asked))
     name = Path(spec).name if Path(spec).exists() else spec
     if not found["train"].rows:
         raise UserError(f"{printable(name)} holds no {_what(wanted)} to train on; check the path")
-    data = Data(name, {}, [note for listing in found.values() for note in listing.notes])
+    data = Data(name, {}, list(dict.fromkeys(note for listing in found.values() for note in listing.notes)))
     data.form, data.tokenizer = settle(asked, found["train"], wanted)
     rates = {"video": data.form.fps, "audio": data.form.sample_rate}
     data.rates = {name: float(rate) for name, rate in rates.items() if name in wanted and rate}
@@ -68,6 +75,10 @@ def open_data(
         title = f"{printable(Path(spec).name)} {name}"
         listing = cut_up(listing, data.form, data.tokenizer, wanted)
         ready = {c: decoded(c, listing.columns[c], data.form, data.tokenizer, workers) for c in wanted}
+        if huge := [c for c in wanted if sample_bytes(ready[c]) > _LARGEST]:
+            raise UserError(
+                f"one {huge[0]} of shape {ready[huge[0]].shape} is larger than 2 GiB; ask for a smaller form"
+            )
         data.splits[name] = _split(name, listing, ready, title, cache, progress or _quiet)
         if name == "train" and "test" not in found:
             if listing.labels is not None:
@@ -108,6 +119,10 @@ def find(spec: str, columns: Sequence[str] = ("image",), form: Form | None = Non
     raise UserError(f"unknown data {printable(spec)!r}: {named.nearest(name, ('toyworld',))}")
 
 
+_LARGEST = 2**31
+"""bytes of one stored sample"""
+_FEW, _MANY = 100, 10
+"""loose files at most, and samples of packs for each at least, where the packs are the data"""
 _MADE = ("depth", "segmentation")
 """columns that only the toy world has"""
 
@@ -155,12 +170,8 @@ def _of_media(files: list[Path], columns: Sequence[str]) -> dict[str, Listing]:
 
 
 def _of_folder(path: Path, columns: Sequence[str]) -> dict[str, Listing]:
+    """Loose files before packs, but for a few beside packs that hold many more samples: the pictures of a README."""
     found = walk(path)
-    clouds = [path / name for name in found.files.get("points", ())]
-    if "points" not in columns or _clouds(clouds, columns):
-        listed = folder.listings(path, found, columns)
-        if listed is not None:
-            return listed
     packs: dict[str, list[Path]] = {}
     for kind in ("pack", "table", "points"):
         for name in found.files.get(kind, ()):
@@ -168,9 +179,27 @@ def _of_folder(path: Path, columns: Sequence[str]) -> dict[str, Listing]:
     order = [".parquet", ".tar"]
     order += [".npz"] if "points" in columns else []
     order += [".jsonl", ".csv", ".tsv"] if "text" in columns else []
-    for suffix in order:
-        if suffix in packs:
-            return _PACKS[suffix](packs[suffix], columns)
+    order = [suffix for suffix in order if suffix in packs]
+    notes: list[str] = []
+    loose = sum(len(found.files.get(kind, ())) for kind in {*columns, *(["video"] if "audio" in columns else [])})
+    if 0 < loose <= _FEW:
+        for suffix in order if tuple(columns) == ("text",) else [s for s in order if s in (".parquet", ".tar")]:
+            try:
+                listed = _PACKS[suffix](packs[suffix], columns)
+            except UserError as error:
+                notes.append(f"{suffix} files are not used: {error}")
+                continue
+            if sum(listing.rows for listing in listed.values()) >= _MANY * loose:
+                listed[for_training(listed)].notes.append(f"{loose} files beside the {suffix} files are not used")
+                return listed
+    clouds = [path / name for name in found.files.get("points", ())]
+    if "points" not in columns or _clouds(clouds, columns):
+        listing = folder.listings(path, found, columns)
+        if listing is not None:
+            listing[for_training(listing)].notes += notes
+            return listing
+    if order:
+        return _PACKS[order[0]](packs[order[0]], columns)
     what = f"{_what(columns)}, Parquet or tar files"
     raise UserError(f"no {what} in {printable(str(path))}, which holds {found}; check the path")
 

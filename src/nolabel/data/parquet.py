@@ -20,7 +20,7 @@ import torch
 from nolabel.core import UserError
 from nolabel.data.columns import Column, Store
 from nolabel.data.files import Strings, file_identity
-from nolabel.data.listing import Listing, number, split_of
+from nolabel.data.listing import Listing, split_of
 from nolabel.data.split import Blocks
 from nolabel.data.table import CAPTIONS, TEXTS
 
@@ -49,24 +49,33 @@ def _listing(files: list[Path], columns: Sequence[str]) -> Listing:
     for column in columns:
         if column == "text":
             name = text_column(schemas[0], str(files[0]), alone=len(columns) == 1)
-            texts = [text for file in files for text in pq.read_table(file, columns=[name]).column(name).to_pylist()]
+            _all_have(name, files, schemas)
+            texts = [text for file in files for text in _values(file, name)]
             stores[column] = Strings(texts, files[0].name if len(files) == 1 else "table")
         else:
-            store = ParquetStore(files, metas, binary_column(column, schemas[0], features[0], str(files[0])))
+            name = binary_column(column, schemas[0], features[0], str(files[0]))
+            _all_have(name, files, schemas)
+            store = ParquetStore(files, metas, name)
             stores[column], listing.blocks = store, listing.blocks or store.blocks
     if label:
+        _all_have(label, files, schemas)
         values: list[Any] = []
         classes: list[str] = []
         for file, schema, names in zip(files, schemas, features):
             own = class_names(names.get(label))
             classes += [name for name in own if name not in classes]
-            if label not in schema.names:
-                raise UserError(f"{file} has no column '{label}', which {files[0]} has; open them apart")
             part = _values(file, label)
             # By name where there are names, so that files that number their classes differently go together.
-            values += [own[v] if own and v is not None and 0 <= v < len(own) else None if own else v for v in part]
-        listing.labels, listing.classes = number(values, classes)
+            values += [(own[v] if 0 <= v < len(own) else None) if own and isinstance(v, int) else v for v in part]
+        listing.label(values, classes)
     return listing
+
+
+def _all_have(column: str, files: Sequence[Path], schemas: Sequence[pa.Schema]) -> None:
+    """Raise UserError unless all files have a column."""
+    for file, schema in zip(files, schemas):
+        if column not in schema.names:
+            raise UserError(f"{file} has no column '{column}', which {files[0]} has; open them apart")
 
 
 def _meta(file: Path) -> pq.FileMetaData:
@@ -125,7 +134,7 @@ def binary_column(kind: str, schema: pa.Schema, features: Mapping[str, Any], whe
 
 def text_column(schema: pa.Schema, where: str, alone: bool) -> str:
     """The column that holds text, alone or beside something else."""
-    able = [f.name for f in schema if pa.types.is_string(f.type) or pa.types.is_large_string(f.type)]
+    able = [field.name for field in schema if _is_text(field.type)]
     lower = {name.lower(): name for name in able}
     found = next((lower[name] for name in (TEXTS if alone else CAPTIONS) if name in lower), None)
     if found is None:
@@ -139,14 +148,25 @@ def _is_binary(kind: pa.DataType) -> bool:
     return pa.types.is_binary(kind) or pa.types.is_large_binary(kind) or pa.types.is_binary_view(kind)
 
 
+def _is_text(kind: pa.DataType) -> bool:
+    """Of texts, perhaps of few different ones (a dictionary)."""
+    kind = kind.value_type if pa.types.is_dictionary(kind) else kind
+    return pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_string_view(kind)  # type: ignore[no-any-return]
+
+
+def _is_class(kind: pa.DataType) -> bool:
+    plain = kind.value_type if pa.types.is_dictionary(kind) else kind
+    return _is_text(kind) or pa.types.is_integer(plain) or pa.types.is_boolean(plain)  # type: ignore[no-any-return]
+
+
 def label_column(schema: pa.Schema, features: Mapping[str, Any]) -> str | None:
     """The column that holds class labels, if any."""
     usual = [name for name in ("label", "labels", "fine_label", "class", "target", "y") if name in schema.names]
     noted = [name for name in schema.names if class_names(features.get(name))]
-    for name in (*(name for name in usual if name in noted), *noted, *usual):
-        kind = schema.field(name).type
-        if pa.types.is_integer(kind) or pa.types.is_string(kind) or pa.types.is_large_string(kind):
-            return name
+    for able in (_is_class, pa.types.is_floating):  # whole numbers are floats where a program had some missing
+        for name in (*(name for name in usual if name in noted), *noted, *usual):
+            if able(schema.field(name).type):
+                return name
     return None
 
 

@@ -83,26 +83,27 @@ def _decoder(name: str, form: Form, tokenizer: Any) -> Decoder:
             return text.Sentence(form.words or 0, tokenizer)
 
 
+def _shaped(found: Any) -> bool:
+    """Whether the samples are of one shape already: a column, or a store of arrays."""
+    return not isinstance(found, Store) or getattr(found, "raw", False)
+
+
 def _side(found: Store | Column, size: int | None, look: Callable[[Store], list[int]]) -> int:
     return stored_size(look(found), size) if isinstance(found, Store) else found.shape[-2]
 
 
-def _frames(found: Store | Column) -> int:
+def _frames(found: Any) -> int:
     """T of arrays and columns; files are cut."""
-    if not isinstance(found, Store):
-        return found.shape[0]
-    first = found.read(0) if getattr(found, "raw", False) else None
-    return len(first) if first is not None else FRAMES
+    return found.shape[0] if _shaped(found) else FRAMES
 
 
 def _settle_sound(form: Form, train: Listing, beside_video: bool) -> Form:
-    found = train.columns["audio"]
+    found: Any = train.columns["audio"]
     if beside_video and form.frames and form.fps:
         form = replace(form, seconds=form.frames / form.fps)
-    if not isinstance(found, Store) or getattr(found, "raw", False):
-        length = found.shape[0] if not isinstance(found, Store) else len(found.read(0))
+    if _shaped(found):
         form = form.default(sample_rate=int(train.rates.get("audio", RATE)))
-        return form.default(seconds=length / (form.sample_rate or RATE))
+        return form.default(seconds=found.shape[0] / (form.sample_rate or RATE))
     rows = _some(len(found), _PROBES)
     known = [each for row in rows if (each := _try(audio.about, found, row))]
     if not known:
@@ -112,10 +113,10 @@ def _settle_sound(form: Form, train: Listing, beside_video: bool) -> Form:
     return form.default(seconds=round(min(SECONDS, max(0.1, np.ceil(10 * longest) / 10)), 1))
 
 
-def _points(found: Store | Column) -> int:
-    if not isinstance(found, Store):
-        return found.shape[0]
-    return min(POINTS, len(found.read(0))) if getattr(found, "raw", False) else POINTS
+def _points(found: Any) -> int:
+    if not _shaped(found):
+        return POINTS
+    return min(POINTS, found.shape[0]) if isinstance(found, Store) else found.shape[0]  # type: ignore[attr-defined]
 
 
 def _tokenizer(form: Form, train: Listing) -> text.Tokenizer:

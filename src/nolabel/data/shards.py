@@ -17,8 +17,9 @@ import torch
 from nolabel.core import UserError
 from nolabel.data.cache import remembered
 from nolabel.data.columns import Column, Store
+from nolabel.data.decode import reason
 from nolabel.data.files import SUFFIXES, file_identity
-from nolabel.data.listing import Listing, number, split_of
+from nolabel.data.listing import Listing, as_label, split_of
 from nolabel.data.split import Blocks
 
 LOCAL_FROM = 8 * 2**30
@@ -26,6 +27,8 @@ LOCAL_FROM = 8 * 2**30
 _BLOCK, _WINDOW = 256, 64
 _MOST_OPEN = 128
 _NOTES = (".cls", ".json")
+_LONGEST = 2**24
+"""bytes of them; what is longer is no note of a sample"""
 _TEXTS = ("caption", "text", "description", "sentence")
 """keys of .json that hold text"""
 
@@ -61,12 +64,11 @@ def listings(files: Sequence[Path], columns: Sequence[str]) -> dict[str, Listing
     for file in files:
         by_split.setdefault((split_of(file.stem) or "") if len(files) > 1 else "", []).append(file)
     indices = {split: [_index(file) for file in files] for split, files in by_split.items()}
-    named: dict[str, int] = {}
+    named: dict[int, str] = {}
     for index in (index for split in indices.values() for index in split):
-        named.update(index.classes)
-    classes = [""] * (max(named.values(), default=-1) + 1)
-    for name, value in named.items():
-        classes[value] = name
+        named.update({value: name for name, value in index.classes.items()})
+    # names of numbers with gaps are of no use, and the numbers may be anything
+    classes = [named[i] for i in range(len(named))] if set(named) == set(range(len(named))) else []
     result: dict[str, Listing] = {}
     for split, found in indices.items():
         said = {s for index in found for s in index.splits} if list(by_split) == [""] else {None}
@@ -97,7 +99,7 @@ def _listing(
     listing = Listing(stores, f"{file_identity(files)}{f' {split}' if split else ''}")
     listing.skipped = [(name, why) for index in indices for name, why in index.skipped]
     if any(label is not None for label in labels):
-        listing.labels, listing.classes = number(labels, classes if all(classes) else ())
+        listing.label(labels, classes)
     groups = [indices[shard].groups[row] for shard, row in rows]
     if any(groups):
         place = {name: i for i, name in enumerate(dict.fromkeys(g or f"row {i}" for i, g in enumerate(groups)))}
@@ -177,6 +179,8 @@ def _scan(file: Path) -> Index:
         with tarfile.open(file, "r:") as tar:
             for member in tar:
                 tar.members = []  # type: ignore[attr-defined]  # which tarfile would keep, for nothing
+                if member.size < 0:
+                    raise tarfile.ReadError(f"a member of {member.size} bytes")
                 if not member.isfile():
                     continue
                 if member.offset_data + member.size > end:
@@ -188,13 +192,13 @@ def _scan(file: Path) -> Index:
                 sample[f".{suffix.lower()}"] = member.offset_data, member.size
             if any(_block(file, tar.offset)):  # tarfile takes a damaged header for the end
                 skipped.append((file.name, f"the shard is damaged at byte {tar.offset}, after {len(samples)} samples"))
-    except tarfile.ReadError as error:
-        if not samples:
-            hint = "unpack compressed shards first" if file.suffix != ".tar" else "is it complete?"
-            raise UserError(f"cannot read {file} as tar: {error}; {hint}") from None
-        skipped.append((file.name, f"the shard is damaged after {len(samples)} samples: {error}"))
     except OSError as error:
         raise UserError(f"cannot read {file}: {error.strerror or error}; check its permissions") from None
+    except Exception as error:  # besides its own errors: headers that nest without end, sizes that are no numbers
+        if not samples:
+            hint = "unpack compressed shards first" if file.suffix != ".tar" else "is it complete?"
+            raise UserError(f"cannot read {file} as tar: {reason(error)}; {hint}") from None
+        skipped.append((file.name, f"the shard is damaged after {len(samples)} samples: {reason(error)}"))
     kinds = [kind for kind in SUFFIXES if kind not in ("table", "pack")]
     index = Index(skipped=skipped, parts={kind: [] for kind in kinds})
     with open(file, "rb") as handle:
@@ -206,7 +210,11 @@ def _scan(file: Path) -> Index:
                 )
                 for kind in kinds
             }
-            notes = {s: os.pread(handle.fileno(), members[s][1], members[s][0]) for s in _NOTES if s in members}
+            notes = {
+                s: os.pread(handle.fileno(), members[s][1], members[s][0])
+                for s in _NOTES
+                if s in members and members[s][1] <= _LONGEST
+            }
             meta = _meta(notes.get(".json", b""))
             if found["text"] is None and _text(notes.get(".json", b"")):
                 found |= {"text": ".json"}
@@ -231,7 +239,7 @@ def _block(file: Path, at: int) -> bytes:
 
 def _meta(blob: bytes | str) -> dict[str, Any]:
     """What a .json member holds, if it is an object."""
-    with suppress(ValueError):
+    with suppress(ValueError, RecursionError):
         meta = json.loads(blob)
         return meta if isinstance(meta, dict) else {}
     return {}
@@ -247,8 +255,7 @@ def _label(members: dict[str, bytes], meta: dict[str, Any], classes: dict[str, i
     """The label of a sample; fills in `classes` where it also names its class."""
     with suppress(ValueError):
         if ".cls" in members:
-            text = members[".cls"].decode().strip()
-            return int(text) if text.lstrip("-").isdigit() else text
+            return as_label(members[".cls"].decode().strip())
     label = meta.get("label")
     if not isinstance(label, int | str):
         return None

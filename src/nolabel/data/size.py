@@ -5,7 +5,7 @@ from typing import Any
 
 from nolabel.core import UserError
 from nolabel.data.columns import Store
-from nolabel.data.decode import shorter_side
+from nolabel.data.decode import reason, shorter_side
 
 _PROBES = 64
 
@@ -35,7 +35,7 @@ def probe(store: Store, look: Callable[[Any], int] = shorter_side) -> list[int]:
         except UserError:
             raise
         except Exception as error:  # a damaged file can raise anything; decoding will name it
-            why = f"{store.name(row)}: {error}"
+            why = f"{store.name(row)}: {reason(error)}"
     if sides:
         return sides
     what = "an image" if look is shorter_side else "video"

@@ -6,7 +6,7 @@ from typing import Any
 from torch import nn
 
 from nolabel.core import UserError
-from nolabel.encoders import audio, points, text, video
+from nolabel.encoders import audio, image, points, text, video
 from nolabel.encoders.image import ConvEncoder, image_encoder
 from nolabel.encoders.pyramid import TinyPyramid
 from nolabel.encoders.tiny import TinyConv, tiny_tokens
@@ -18,6 +18,7 @@ __all__ = [
     "TinyConv",
     "TinyPyramid",
     "ViTEncoder",
+    "check_modality",
     "image_encoder",
     "load_weights",
     "make",
@@ -51,3 +52,14 @@ def make(
     if len(shape) == 4:
         return video.per_frame(name, shape, init=init, **options)  # type: ignore[arg-type]
     return image_encoder(name, shape[-1], shape[0], init=init, **options)
+
+
+def check_modality(name: str, modality: str, shape: tuple[int, ...]) -> None:
+    """Raise UserError where the encoder `name` does not look at a modality, and name those that do."""
+    kinds = {"image": image.OURS, "video": video.OURS, "audio": audio.OURS, "points": points.OURS, "text": text.OURS}
+    # videos go through networks of images frame by frame, and spectrograms are pictures, too
+    pictures = modality in ("image", "video") or (modality == "audio" and len(shape) == 3)
+    others = [kind for kind, ours in kinds.items() if name in ours] or ["image"]
+    if modality in kinds and modality not in others and not (pictures and "image" in others):
+        known = ", ".join(kinds[modality]) + (" or any timm name" if pictures else "")
+        raise UserError(f"the encoder {name} is for {' and '.join(others)}, not for {modality}: take {known}")

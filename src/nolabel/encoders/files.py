@@ -1,6 +1,8 @@
 """Encoders as files: safetensors with a JSON card beside it, timm's state dict, ONNX. Nothing is ever unpickled."""
 
 import json
+import shutil
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -28,17 +30,21 @@ def save_encoder(encoder: nn.Module, path: Path, card: dict[str, Any]) -> None:
     if (theirs := timm_state_dict(encoder)) is not None:
         state = {k: v.cpu() for k, v in theirs[0].items()}
         card = {**card, "timm": {"arguments": theirs[1], "then": getattr(encoder, "timm_note", "")}}
-    temporary = path.with_name(f".{path.name}.tmp")
+    temporary, beside = (path.with_name(f".{path.name}{end}.tmp") for end in ("", ".json"))
     try:
+        beside.write_text(json.dumps(card, indent=1))
         if path.suffix == ".safetensors":
             save_file(state, temporary, metadata={"card": json.dumps(card)})
         else:
             torch.save(state, temporary)
-    except (SafetensorError, RuntimeError) as error:  # what they make of a full disk
-        temporary.unlink(missing_ok=True)
-        raise UserError(f"cannot write {path}: {str(error).splitlines()[0]}; free some space") from error
-    temporary.replace(path)
-    path.with_suffix(".json").write_text(json.dumps(card, indent=1))
+        shutil.copymode(beside, temporary)  # safetensors makes files that nobody else may read
+        temporary.replace(path)
+        beside.replace(path.with_suffix(".json"))
+    except (OSError, SafetensorError, RuntimeError) as error:  # the latter are what they make of a full disk
+        for file in (temporary, beside):
+            with suppress(OSError):
+                file.unlink(missing_ok=True)
+        raise _cannot_write(path, error) from error
 
 
 def encoder_files(folder: Path) -> list[Path]:
@@ -114,5 +120,13 @@ def to_onnx(encoder: nn.Module, path: Path, modality: str, shape: tuple[int, ...
         dynamic_shapes=({0: torch.export.Dim("batch")},),
     )  # fmt: skip
     temporary = path.with_name(f".{path.name}.tmp")
-    program.save(str(temporary))  # type: ignore[union-attr]
-    temporary.replace(path)
+    try:
+        program.save(str(temporary))  # type: ignore[union-attr]
+        temporary.replace(path)
+    except OSError as error:
+        raise _cannot_write(path, error) from error
+
+
+def _cannot_write(path: Path, error: Exception) -> UserError:
+    reason = getattr(error, "strerror", None) or str(error).splitlines()[0]
+    return UserError(f"cannot write {path}: {reason}; free some space or choose another place")

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from nolabel.core import UserError
 from nolabel.encoders.dense import Dense
 from nolabel.encoders.pyramid import TinyPyramid
+from nolabel.encoders.sizes import divided
 from nolabel.encoders.tiny import TinyConv, tiny_tokens
 from nolabel.encoders.vit import ViTEncoder
 from nolabel.encoders.weights import load_weights, timm_state_dict
@@ -122,9 +123,7 @@ def image_encoder(
 def _vit(arguments: dict[str, Any], size: int, pretrained: bool, patch: int | None, pool: Pool) -> nn.Module:
     arguments |= {"img_size": size, "dynamic_img_size": True}
     if patch is None and size <= 64:
-        if size % 8:
-            raise UserError(f"images of {size} px do not divide into 8 x 8 patches; give the side of a patch as patch")
-        patch = size // 8
+        patch = divided(arguments["model_name"], size, 8)
     if patch is not None:
         arguments["patch_size"] = patch
     if pool == "mean":
@@ -133,8 +132,7 @@ def _vit(arguments: dict[str, Any], size: int, pretrained: bool, patch: int | No
     encoder: ViTEncoder | ConvEncoder
     if type(net) is VisionTransformer and type(net.patch_embed) is PatchEmbed:
         side = net.patch_embed.patch_size[0]
-        if size % side:
-            raise UserError(f"{arguments['model_name']}: {size} px do not divide into patches of {side} px")
+        divided(arguments["model_name"], size, side)
         encoder = ViTEncoder(net, size, pool)
     else:  # convolutions in front, or a distillation token
         encoder = ConvEncoder(net, size, arguments["in_chans"])

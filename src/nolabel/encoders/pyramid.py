@@ -12,6 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from nolabel.core import UserError
+from nolabel.encoders.sizes import divided
 from nolabel.networks.transformer import attend, sincos_positions, xavier
 
 POOLED = 4
@@ -64,8 +65,7 @@ class TinyPyramid(nn.Module):
         depths: tuple[int, ...] = (1, 1, 2),
     ):
         super().__init__()
-        if size % 16:
-            raise UserError(f"the encoder tiny_pyramid needs a size that is a multiple of 16 px, not {size}")
+        divided("tiny_pyramid", size, 16)
         self.size, self.channels, self.dim, self.token_dim = size, channels, widths[-1], 4 * widths[0]
         self.patch, self.grid = size // 8, (8, 8)
         self.length, self.patch_dim = 64, self.patch**2 * channels

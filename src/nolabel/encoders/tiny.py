@@ -13,6 +13,7 @@ from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 
 from nolabel.core import UserError
+from nolabel.encoders.sizes import divided
 from nolabel.encoders.vit import ViTEncoder
 from nolabel.networks.transformer import sincos_positions, xavier
 
@@ -91,14 +92,13 @@ def tiny_tokens(
     drop_path    share of samples for which the last block's branches are left out; less in the blocks before
     swiglu       gated MLPs with as many weights (SwiGLU)
     """
-    if size % grid:
-        raise UserError(f"the encoder tiny_tokens needs a size that is a multiple of {grid} px, not {size}")
+    patch = divided("tiny_tokens", size, grid)
     # two thirds of the width, in eights: three matrices weigh what two did
     gated: dict[str, Any] = {
         "mlp_ratio": 8 / 3, "mlp_layer": partial(SwiGLU, align_to=8), "act_layer": nn.SiLU
     }  # fmt: skip
     net = VisionTransformer(
-        size, size // grid, channels, num_classes=0, embed_dim=96, depth=4, num_heads=3, dynamic_img_size=True,
+        size, patch, channels, num_classes=0, embed_dim=96, depth=4, num_heads=3, dynamic_img_size=True,
         init_values=layer_scale, drop_path_rate=drop_path, **(gated if swiglu else {}),
     )  # fmt: skip
     net.blocks.apply(xavier)

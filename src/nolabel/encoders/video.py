@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from nolabel.core import UserError
 from nolabel.encoders.image import image_encoder
 from nolabel.encoders.patches import PatchEncoder
+from nolabel.encoders.sizes import divided
 
 Shape = tuple[int, int, int, int]
 
@@ -112,9 +113,7 @@ def tubes(
 
 def tiny_tubes(shape: Shape) -> nn.Module:
     """Width 96, depth 4, 3 heads: 8 x 8 tubes of two frames each."""
-    if shape[2] % 8:
-        raise UserError(f"the encoder tiny_tubes needs a size that is a multiple of 8 px, not {shape[2]}")
-    return tubes(shape, side=shape[2] // 8, dim=96, depth=4, heads=3)
+    return tubes(shape, side=divided("tiny_tubes", shape[2], 8), dim=96, depth=4, heads=3)
 
 
 def per_frame(name: str, shape: Shape, **options: Any) -> nn.Module:

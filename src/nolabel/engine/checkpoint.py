@@ -6,7 +6,7 @@ import io
 import os
 import re
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -66,8 +66,48 @@ def write_atomic(path: Path, write: Callable[[Any], None]) -> None:
     except OSError as error:
         temporary.unlink(missing_ok=True)
         raise UserError(
-            f"cannot write {path}: {error.strerror or error}; free some space or choose another --dir"
+            f"cannot write {path}: {error.strerror or error}; free some space or choose another place"
         ) from error
+
+
+@contextmanager
+def held(folder: Path) -> Iterator[int | None]:
+    """The run folder is this process's alone; gives what `launch` passes on to processes that share it.
+
+    The system lets go when the last process that has it ends, however it ends. Where there are no locks nothing is held.
+    Raises `UserError` if another training has it.
+    """
+    try:
+        import fcntl
+    except ImportError:  # Windows
+        yield None
+        return
+    path, given = folder / ".lock", os.environ.get(LOCK)
+    if given is not None and path.exists():
+        with suppress(OSError, ValueError):
+            if os.path.samestat(os.fstat(int(given)), path.stat()):  # held for us by the process that launched us
+                yield int(given)
+                return
+    try:
+        handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
+    except OSError as error:
+        raise UserError(f"cannot write to {folder}: {error.strerror}; choose another --dir") from error
+    try:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise UserError(
+                f"{folder} is being trained by another process; wait for it or stop it, or choose another --dir"
+            ) from None
+        except OSError:  # file systems without locks
+            pass
+        yield handle
+    finally:
+        os.close(handle)
+
+
+LOCK = "NOLABEL_LOCK"
+"""names the variable that tells a launched process which open file holds the lock of its run"""
 
 
 class Checkpoints:

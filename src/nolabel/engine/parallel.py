@@ -19,6 +19,7 @@ from torch import nn
 
 from nolabel.core import Method, UserError
 from nolabel.core.dist import local_rank, world
+from nolabel.engine.checkpoint import LOCK
 
 
 def device_of(name: str = "auto") -> torch.device:
@@ -114,9 +115,10 @@ class _Fork:
         os.kill(self.pid, signal.SIGKILL)
 
 
-def launch(module: str, argv: list[str], processes: int) -> int:
+def launch(module: str, argv: list[str], processes: int, lock: int | None = None) -> int:
     """Run `python -m module argv` as `processes` ranks on this machine; the exit code of the first that fails, else 0.
 
+    `lock` is the open file that `checkpoint.held` gave for their run: it stays held until the last of them has ended.
     Signals are passed on once; when a rank dies the others are ended. CPU cores are shared out among the ranks.
     """
     with socket.socket() as probe:
@@ -126,12 +128,14 @@ def launch(module: str, argv: list[str], processes: int) -> int:
     fork, ranks = _may_fork(threads), list[_Fork | subprocess.Popen[bytes]]()
     for r in range(processes):
         about = {"RANK": r, "LOCAL_RANK": r, "WORLD_SIZE": processes, "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
-        env = {k: str(v) for k, v in {**about, "OMP_NUM_THREADS": threads}.items()}
+        shared = {} if lock is None else {LOCK: lock}
+        env = {k: str(v) for k, v in {**about, **shared, "OMP_NUM_THREADS": threads}.items()}
         if fork:
             ranks.append(_Fork(module, argv, env))
         else:
             command = [sys.executable, "-m", module, *argv]
-            ranks.append(subprocess.Popen(command, env={**os.environ, **env}, start_new_session=True))
+            passed = () if lock is None else (lock,)
+            ranks.append(subprocess.Popen(command, env={**os.environ, **env}, start_new_session=True, pass_fds=passed))
 
     def pass_on(number: int, frame: FrameType | None) -> None:
         for process in ranks:

@@ -2,7 +2,8 @@
 
 A row is one number: what was measured (`protocol`, `version`, `metric`, `data`, `split`), with which `settings` and
 `seed`, its `value`, and the same number for the untrained encoder (`random_init`) and for the input (`raw_input`), null
-where that control was not asked for; `modality` says of which encoder. Accuracies are in percent.
+where that control was not asked for; `modality` says of which encoder. Accuracies are in percent. In the file `place` says
+where data lie that have no name of their own: the path.
 """
 
 import hashlib

@@ -53,8 +53,9 @@ def compare(
 
     Example: nolabel compare simclr byol dino --data cifar10/ --minutes 10
     """
-    from nolabel.api import PROTOCOLS
+    from nolabel.api import PROTOCOLS, data_named
 
+    data = data_named(data)  # from Python it may be arrays, as for train
     if not methods or not protocols or seeds < 1:
         raise UserError(
             "name the methods to compare, at least one protocol and one seed, e.g. nolabel compare simclr byol"

@@ -32,7 +32,7 @@ PROTOCOLS: dict[str, tuple[str, ...]] = {
     "avid": ("linear", "knn"),
     "byol_a": ("linear", "knn"),
     "video": ("linear", "knn"),
-    "videomae": ("linear",),
+    "videomae": ("linear", "fine-tune"),
     "masked": ("linear", "fine-tune"),
     "generative": ("linear", "knn"),
     "deepercluster": ("linear", "knn"),
