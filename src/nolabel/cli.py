@@ -91,7 +91,7 @@ def embed(run: Run, /, out: Path, data: str | None = None, split: str = "train",
     """
     from nolabel import api
 
-    print(api.embed_to(run, out, data, split, modality))
+    print(api.load(run).embed_to(out, data, split, modality))
 
 
 def export(run: Run, /, to: Path, modality: str | None = None) -> None:

@@ -9,7 +9,7 @@ from PIL import Image
 from torch import nn
 
 import nolabel
-from nolabel import api
+from nolabel import trained
 from nolabel.core import Method, UserError
 from nolabel.data import ArrayColumn, Data, Split, give, open_data
 from nolabel.evaluate import Classifier, Classify, judge
@@ -125,7 +125,7 @@ SHORT = {"steps": 3, "batch": 16, "quiet": True, "evaluate": ("knn",), "processe
 
 @pytest.fixture(autouse=True)
 def _quick(monkeypatch):
-    monkeypatch.setitem(api.PROTOCOLS, "classify", lambda: Classify(steps=20))
+    monkeypatch.setitem(trained.PROTOCOLS, "classify", lambda: Classify(steps=20))
 
 
 def test_train_with_a_number_of_labels(photos, tmp_path, monkeypatch):

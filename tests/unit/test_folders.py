@@ -215,8 +215,8 @@ def test_protocols_that_do_not_suit_are_refused_before_they_judge(run):
 
 
 def test_ctrl_c_after_the_training_says_how_to_go_on(trained, tmp_path, monkeypatch):
-    from nolabel.api import Trained
     from nolabel.engine import Interrupted
+    from nolabel.trained import Trained
 
     def interrupt(self, *args):
         raise KeyboardInterrupt

@@ -18,8 +18,8 @@ from nolabel.core import UserError
 from nolabel.core.fields import to_json
 
 if TYPE_CHECKING:
-    from nolabel.api import Trained
     from nolabel.evaluate import Evaluator
+    from nolabel.trained import Trained
 
 FRESH = multiprocessing.get_context("spawn")
 HELD_OUT, PART = 1024, 128
@@ -86,8 +86,8 @@ def protocol(name: str) -> "Evaluator":
     """The settings with which studies judge: those of the library, but what is fitted is chosen on fewer samples and from
     fewer candidates, for hundreds of runs.
     """
-    from nolabel.api import PROTOCOLS
     from nolabel.evaluate import FineTune, Linear, LowShot
+    from nolabel.trained import PROTOCOLS
 
     if name == "linear":
         return Linear(grid=(1e-4, 1e-3, 1e-2, 1e-1), sweep_rows=5000)
@@ -151,7 +151,7 @@ def own(trained: "Trained", name: str) -> dict[str, Any]:
     import torch
 
     from nolabel import plan as plans
-    from nolabel.api import Access
+    from nolabel.access import Access
     from nolabel.core.random import fold, generator, seed_all
     from nolabel.engine import Checkpoints
 

@@ -105,7 +105,7 @@ def study(
     `findings` and `picture` get the table of the first protocol, the latter what its axis is called, too. Of other data
     than the toy world the name of the data joins NAME.
     """
-    from nolabel.api import PROTOCOLS
+    from nolabel.trained import PROTOCOLS
 
     for protocol in how.protocols:
         if protocol not in PROTOCOLS:
@@ -126,8 +126,8 @@ def study(
     command = f"nolabel study {name} --data {data} --seeds {how.seeds}{given}"
 
     def publish(records: list[dict[str, Any]]) -> None:
-        from nolabel.api import write_json
         from nolabel.engine.checkpoint import write_atomic
+        from nolabel.runs import write_json
 
         mine = [r for r in records if any(alike(r, trial) for trial in trials)]
         said = findings(table_of(mine, variants, how.protocols[0]))

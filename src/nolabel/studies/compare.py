@@ -53,7 +53,8 @@ def compare(
 
     Example: nolabel compare simclr byol dino --data cifar10/ --minutes 10
     """
-    from nolabel.api import PROTOCOLS, data_named
+    from nolabel.api import data_named
+    from nolabel.trained import PROTOCOLS
 
     data = data_named(data)  # from Python it may be arrays, as for train
     if not methods or not protocols or seeds < 1:
@@ -75,9 +76,9 @@ def compare(
     given = "".join(f" --{k} {v:g}" if isinstance(v, float) else f" --{k} {v}" for k, v in trials[0].budget.items())
 
     def publish(records: list[dict[str, Any]]) -> None:
-        from nolabel.api import write_json
         from nolabel.engine.checkpoint import write_atomic
         from nolabel.report import write_comparison
+        from nolabel.runs import write_json
 
         alike = [r for r in records if r["budget"] == trials[0].budget]
         lines = table(alike, protocols)

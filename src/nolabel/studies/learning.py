@@ -19,7 +19,7 @@ from nolabel.studies._pictures import Picture, margins
 from nolabel.studies._trial import Trial, own, protocol, shown
 
 if TYPE_CHECKING:
-    from nolabel.api import Trained
+    from nolabel.trained import Trained
 
 MARGIN = 3.0
 """points above random init below which the table calls a row flat"""
@@ -132,7 +132,7 @@ def learning(
 
     Example: nolabel study learning simclr mae --data toyworld cifar10/ --seeds 3
     """
-    from nolabel.api import PROTOCOLS as known_protocols
+    from nolabel.trained import PROTOCOLS as known_protocols
 
     for name in protocols:
         if name not in known_protocols:
@@ -150,8 +150,8 @@ def learning(
     command += f" --processes {processes}" if processes else ""
 
     def publish(records: list[dict[str, Any]]) -> None:
-        from nolabel.api import write_json
         from nolabel.engine.checkpoint import write_atomic
+        from nolabel.runs import write_json
 
         write_json(out / "learning.json", rows(records))
         text = page(records, command)
