@@ -32,7 +32,9 @@ from nolabel.engine.shard import gathered
 from nolabel.evaluate import (
     OnlineKNN,
 )
-from nolabel.plan import Built, Options, Plan
+from nolabel.options import Options
+from nolabel.plan import Built, Plan
+from nolabel.resolve import resolve, try_out
 from nolabel.runs import (
     as_its_settings_say,
     new_folder,
@@ -85,10 +87,10 @@ def train_with(method: str, options: Options, changes: dict[str, Any]) -> "Train
     device = processes.device_of(options.device)
     processes.join(device)
     with _first_rank_first():  # all that can be wrong is found before there is a folder
-        plan, data = plans.resolve(method, options, changes, _progress(options.quiet))
+        plan, data = resolve(method, options, changes, _progress(options.quiet))
         launched = alone and plan.settings.processes > 1
         ranks = plan.settings.processes if alone else world()
-        built = plans.try_out(plan, torch.device("cpu") if launched else device, data, changes, ranks)
+        built = try_out(plan, torch.device("cpu") if launched else device, data, changes, ranks)
         for protocol in plan.evaluate:
             if why := obstacle(protocol, plan.data, built.method, built.kept()):
                 raise UserError(f"--evaluate {protocol}: {why}")

@@ -260,7 +260,7 @@ def train_parser(name: str, argv: list[str]) -> Any:
     from nolabel import methods as files
 
     kind = files.load(name)
-    from nolabel.plan import Options
+    from nolabel.options import Options
 
     @dataclasses.dataclass(frozen=True)
     class Train:

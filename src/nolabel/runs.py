@@ -19,7 +19,8 @@ from nolabel.encoders.files import (
 from nolabel.engine import Checkpoints
 from nolabel.engine import parallel as processes
 from nolabel.engine.checkpoint import held, write_atomic
-from nolabel.plan import Options, Plan
+from nolabel.options import Options
+from nolabel.plan import Plan
 
 
 def write_json(path: Path, value: Any) -> None:

@@ -18,7 +18,8 @@ from nolabel.encoders.wrapped import Recurrent
 from nolabel.losses.contrastive import info_nce_places, info_nce_within, nce
 from nolabel.networks import memory
 from nolabel.networks.memory import agreeing_rows, partition
-from nolabel.plan import Options, resolve
+from nolabel.options import Options
+from nolabel.resolve import resolve
 from nolabel.views.audio import Wave, log_mix, resize_crop
 from tests.support import Noise, build
 

@@ -10,7 +10,7 @@ from nolabel.losses.contrastive import info_nce_batch
 from nolabel.losses.points import chamfer
 from nolabel.networks.points import farthest, highest, nearest, pick
 from nolabel.networks.voxels import voxelise
-from nolabel.plan import _suited
+from nolabel.resolve import _suited
 from nolabel.views.points import OneCloud, TwoClouds, rotations
 from tests.support import Noise, build
 

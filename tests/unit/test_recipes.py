@@ -12,7 +12,9 @@ from nolabel import methods, recipes
 from nolabel.core import Clock, labelled_rows
 from nolabel.core.fields import override, to_json
 from nolabel.optim import learning_rate
-from nolabel.plan import Options, build_method, resolve
+from nolabel.options import Options
+from nolabel.plan import build_method
+from nolabel.resolve import resolve
 from nolabel.views.tiles import Tiles
 
 HERE = Path(recipes.__file__).parent

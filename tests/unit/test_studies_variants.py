@@ -8,12 +8,12 @@ import math
 import pytest
 import torch
 
-from nolabel import methods, plan, recipes
+from nolabel import methods, recipes, resolve
 from nolabel.core import DataInfo, UserError
 from nolabel.core.fields import to_json
 from nolabel.core.random import generator
 from nolabel.encoders import make
-from nolabel.plan import Options
+from nolabel.options import Options
 from nolabel.studies import load
 from nolabel.studies._fill import fill
 from nolabel.studies._findings import Cell, inequality, order, spearman
@@ -123,7 +123,7 @@ def test_what_is_declared_fits_method_and_recipe(name, faked, tmp_path):
     for trial in faked["ran"]:
         kind, size = methods.load(trial.method), trial.fields.get("size", 32)
         fields = {k: v for k, v in trial.fields.items() if k not in options}
-        made = plan._made(kind, recipes.find("tiny", trial.method, size), fields, size)
+        made = resolve._made(kind, recipes.find("tiny", trial.method, size), fields, size)
         seen.append((trial.method, str(to_json(made)), str({k: v for k, v in trial.fields.items() if k in options})))
         assert trial.fields.get("batch", 2) % 2 == 0
     assert len(set(seen)) == len(seen), "two variants are the same training"

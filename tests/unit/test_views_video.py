@@ -5,7 +5,7 @@ import torch
 
 from nolabel import recipes
 from nolabel.core import UserError
-from nolabel.plan import _suited
+from nolabel.resolve import _suited
 from nolabel.views.image import OneView
 from nolabel.views.video import (
     Clips,
