@@ -8,9 +8,7 @@ from torch import Tensor, nn
 from nolabel.core import Batch
 from nolabel.data import given
 from nolabel.engine.shard import whole
-from nolabel.evaluate import (
-    extract,
-)
+from nolabel.evaluate import extract
 from nolabel.evaluate.features import to_device
 from nolabel.networks.batchnorm import first_statistics
 from nolabel.plan import Built

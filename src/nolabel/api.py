@@ -19,9 +19,7 @@ from nolabel.core.dist import barrier, rank, share, world
 from nolabel.core.fields import nearest, override, to_json
 from nolabel.core.random import fold, generator
 from nolabel.data import Data, Prefetcher, at_rest
-from nolabel.encoders.files import (
-    save_encoder,
-)
+from nolabel.encoders.files import save_encoder
 from nolabel.engine import Interrupted, Run
 from nolabel.engine import parallel as processes
 from nolabel.engine.checkpoint import disk_of, held
@@ -29,19 +27,11 @@ from nolabel.engine.monitor import Monitor
 from nolabel.engine.observe import Bar, JsonLines, Observer, TensorBoard
 from nolabel.engine.precision import keep_freed_memory
 from nolabel.engine.shard import gathered
-from nolabel.evaluate import (
-    OnlineKNN,
-)
+from nolabel.evaluate import OnlineKNN
 from nolabel.options import Options
 from nolabel.plan import Built, Plan
 from nolabel.resolve import resolve, try_out
-from nolabel.runs import (
-    as_its_settings_say,
-    new_folder,
-    note_skipped,
-    run_folder,
-    tell,
-)
+from nolabel.runs import as_its_settings_say, new_folder, note_skipped, run_folder, tell
 from nolabel.trained import Trained, obstacle
 
 
@@ -52,7 +42,7 @@ def catalogue() -> list[methods.Entry]:
 
 def train(
     method: str, data: str | Path | np.ndarray | Tensor | Mapping[str, Any] = "toyworld", **settings: Any
-) -> "Trained":
+) -> Trained:
     """Train a method on unlabelled data, judge it, write its run folder, and return the run.
 
     `data` is what the command line takes, or an array such as images uint8 (N, H, W, C), or arrays by name:
@@ -81,7 +71,7 @@ def train(
     return train_with(method, options, {k: v for k, v in settings.items() if k not in names})
 
 
-def train_with(method: str, options: Options, changes: dict[str, Any]) -> "Trained":
+def train_with(method: str, options: Options, changes: dict[str, Any]) -> Trained:
     """`train` with its settings sorted into options and changed fields."""
     alone = not processes.started()
     device = processes.device_of(options.device)
@@ -114,7 +104,7 @@ def train_with(method: str, options: Options, changes: dict[str, Any]) -> "Train
         return _go(built, folder, device, options.quiet)
 
 
-def resume(folder: str | Path, quiet: bool = False, data: str | Path | None = None) -> "Trained":
+def resume(folder: str | Path, quiet: bool = False, data: str | Path | None = None) -> Trained:
     """Go on with a run where its newest intact checkpoint stands; the end is bitwise that of an uninterrupted run.
 
     `data` says where the data of the run are now, if they were moved: as many samples, alike in classes and shapes.
@@ -143,7 +133,7 @@ def data_named(data: Any) -> str:
     return str(data if isinstance(data, str | Path) else at_rest(data))
 
 
-def _launch(folder: Path, plan: Plan, quiet: bool, lock: int | None) -> "Trained":
+def _launch(folder: Path, plan: Plan, quiet: bool, lock: int | None) -> Trained:
     """Go on with the run in processes of their own, which find everything in its folder."""
     argv = ["resume", str(folder), *(["--quiet"] if quiet else []), "--no-table"]
     code = processes.launch("nolabel.cli", argv, plan.settings.processes, lock)
@@ -152,7 +142,7 @@ def _launch(folder: Path, plan: Plan, quiet: bool, lock: int | None) -> "Trained
     return Trained(folder, plan)
 
 
-def load(folder: str | Path) -> "Trained":
+def load(folder: str | Path) -> Trained:
     """The run in a folder: its plan, its kept encoder, its results."""
     folder = run_folder(folder)
     return Trained(folder, plans.read(folder / "run.json"))

@@ -13,9 +13,7 @@ from nolabel.core import UserError
 from nolabel.core.dist import rank
 from nolabel.core.fields import nearest
 from nolabel.data import Data
-from nolabel.encoders.files import (
-    encoder_files,
-)
+from nolabel.encoders.files import encoder_files
 from nolabel.engine import Checkpoints
 from nolabel.engine import parallel as processes
 from nolabel.engine.checkpoint import held, write_atomic
