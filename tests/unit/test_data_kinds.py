@@ -383,6 +383,10 @@ def test_arrays_of_sound_that_cannot_be_meant(tmp_path):
         np.savez("b.npz", audio=array, rate=8000)
         with pytest.raises(UserError, match=why):
             open_data("b.npz", ("audio",))
+    np.savez("c.npz", audio=np.stack([TONE, TONE * 3]).astype("f4"), rate=8000)
+    assert "beyond 1 is cut off" in "".join(open_data("c.npz", ("audio",), test_fraction=0).notes)
+    with pytest.raises(UserError, match="has 8000 samples a second, not 16000"):
+        open_data("c.npz", ("audio",), sample_rate=16000)
 
 
 # text

@@ -207,8 +207,8 @@ class SoundArray(Samples):
 
     def scale(self, most: float) -> str:
         """Choose what counts as the loudest, where the largest number is `most`; a note where that is a guess."""
-        if most <= (100 if self.array.dtype.kind == "f" else 0):  # floats may exceed 1 by far where peaks are
-            return ""
+        if most <= (100 if self.array.dtype.kind == "f" else 0):
+            return f"{self.file}: sound reaches {most:.3g}, what is beyond 1 is cut off" if most > 1.5 else ""
         self.full = next((full for full in _LOUD if most <= full), None)
         if self.full is None:
             raise UserError(f"{self.file}: sound goes up to {most:.3g}, more than 32 bits; scale it to -1 to 1")

@@ -102,7 +102,12 @@ def _settle_sound(form: Form, train: Listing, beside_video: bool) -> Form:
     if beside_video and form.frames and form.fps:
         form = replace(form, seconds=form.frames / form.fps)
     if _shaped(found):
-        form = form.default(sample_rate=int(train.rates.get("audio", RATE)))
+        own = int(train.rates.get("audio", form.sample_rate or RATE))
+        if form.sample_rate not in (None, own):
+            raise UserError(
+                f"the sound has {own} samples a second, not {form.sample_rate}: resample it, or leave --sample-rate out"
+            )
+        form = form.default(sample_rate=own)
         return form.default(seconds=found.shape[0] / (form.sample_rate or RATE))
     rows = _some(len(found), _PROBES)
     known = [each for row in rows if (each := _try(audio.about, found, row))]
