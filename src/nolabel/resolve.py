@@ -1,5 +1,6 @@
 """From what the user said to a plan: data, size, recipe, encoder, fields; and what cannot work, before anything is written."""
 
+import copy
 import dataclasses
 import warnings
 from collections.abc import Callable, Iterator
@@ -12,7 +13,7 @@ import torch
 from torch import nn
 
 from nolabel import encoders, methods, recipes
-from nolabel.core import DataInfo, Method, UserError
+from nolabel.core import Clock, DataInfo, Method, UserError
 from nolabel.core.fields import from_json, nearest, override, to_json
 from nolabel.data import FRAMES, SECONDS, Data, Form, open_data
 from nolabel.engine import Settings
@@ -119,9 +120,12 @@ def try_out(plan: Plan, device: torch.device, data: Data, changes: dict[str, Any
     with _blamed(plan.method, changes) as said, warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of layers without weights, which are told below
         built = build(plan, device, data)
-        finite = _views_are_finite(built) if any(name.split(".")[0] == "views" for name in changes) else True
-    if not finite:
+        views = _some_views(built) if any(name.split(".")[0] == "views" for name in changes) else {}
+    if not all(bool(x.isfinite().all()) for x in views.values() if torch.is_tensor(x) and x.is_floating_point()):
         raise UserError(f"the views of {plan.method} are not finite with {said}; change that")
+    if views:
+        with _blamed(plan.method, changes, "cannot train"):
+            _look(built, views)
     if changes and any(0 in p.shape for p in built.method.parameters()):
         raise UserError(f"a layer of {plan.method} has no weights with {said}; take widths above 0")
     parts = processes * plan.settings.accumulate
@@ -135,9 +139,11 @@ def try_out(plan: Plan, device: torch.device, data: Data, changes: dict[str, Any
 
 
 @contextmanager
-def _blamed(method: str, changes: dict[str, Any]) -> Iterator[str]:
+def _blamed(method: str, changes: dict[str, Any], failed: str = "cannot be built") -> Iterator[str]:
     """What fails inside is laid to the fields that the user changed, if any; gives them in words."""
     said = " ".join(f"--{name} {value}" for name, value in sorted(_flat(changes).items()))
+    if len(said) > 300:  # whole objects, from Python
+        said = "other " + ", ".join(sorted(changes))
     try:
         yield said
     except UserError:
@@ -146,7 +152,7 @@ def _blamed(method: str, changes: dict[str, Any]) -> Iterator[str]:
         if not changes:
             raise
         line = next(iter(str(error).splitlines()), "")[:200]
-        raise UserError(f"{method} cannot be built with {said}: {type(error).__name__}: {line}") from error
+        raise UserError(f"{method} {failed} with {said}: {type(error).__name__}: {line}") from error
 
 
 def _flat(changes: dict[str, Any], prefix: str = "") -> dict[str, Any]:
@@ -157,12 +163,23 @@ def _flat(changes: dict[str, Any], prefix: str = "") -> dict[str, Any]:
     return found
 
 
-def _views_are_finite(built: Built) -> bool:
-    """Whether the views of some samples are numbers."""
+def _some_views(built: Built) -> dict[str, Any]:
+    """The views of some samples."""
     split, method = built.data.splits["train"], built.method
     few = split.take(torch.arange(min(16, len(split))), columns(method))
-    views = method.views(few, torch.Generator().manual_seed(0))
-    return all(bool(x.isfinite().all()) for x in views.values() if torch.is_tensor(x) and x.is_floating_point())
+    return method.views(few, torch.Generator().manual_seed(0))
+
+
+def _look(built: Built, views: dict[str, Any]) -> None:
+    """One look of a copy of the method at views, for sizes that do not go together fail no earlier. Methods that wait for
+    an epoch or a stage to begin, or fill a queue with whole batches, are left to their first step.
+    """
+    method, kind = built.method, type(built.method)
+    waits = kind.begin_epoch is not Method.begin_epoch or kind.begin_stage is not Method.begin_stage
+    if waits or getattr(method, "queue", False):
+        return
+    with torch.no_grad(), torch.random.fork_rng(devices=[]):
+        copy.deepcopy(method)(views, Clock(0, 1, 1, turn=next(iter(method.turns))))
 
 
 def _each(what: str, said: Any, parameters: list[str]) -> dict[str, str]:

@@ -181,6 +181,11 @@ def test_slips_are_answered_in_one_line(photos, trained, tmp_path):
         ("simclr", ("--views.std", "0", "0", "0"), "--views.std (0.0, 0.0, 0.0)"),
         ("simclr", ("--views.ratio", "0", "0"), "--views.ratio (0.0, 0.0)"),
         ("simclr", ("--views.mean", "nan", "0", "0"), "not finite with --views.mean"),
+        (
+            "mae",
+            ("--views.test-size", "48"),
+            "mae cannot train with --views.test_size 48: AssertionError: Input height",
+        ),
         ("barlow_twins", ("--batch", "1"), "--batch 1 gives parts of one sample"),
         ("simclr", ("--encoder", "tiny_video"), "tiny_video is for video, not for image: take tiny,"),
         ("mae", ("--size", "36"), "take --size 32 or --size 40"),

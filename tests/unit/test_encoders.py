@@ -28,7 +28,7 @@ def vit():
 # shapes and names
 
 
-@pytest.mark.parametrize("name", ["tiny", "tiny_tokens"])
+@pytest.mark.parametrize("name", ["tiny", "tiny_tokens", "tiny_hybrid"])
 @pytest.mark.parametrize(("size", "channels"), [(16, 3), (32, 1), (32, 4), (96, 3), (224, 3)])
 def test_tiny_encoders_take_any_size_and_channels(name, size, channels):
     encoder = image_encoder(name, size, channels)
@@ -214,6 +214,18 @@ def test_tiny_tokens_positions_are_fixed():
     assert not encoder.net.pos_embed[0, 0].any() and len(encoder.net.pos_embed[0].unique(dim=0)) == 65
 
 
+@pytest.mark.parametrize("size", [8, 24, 32, 56])
+def test_a_hybrid_has_one_token_a_patch_and_their_mean(size):
+    encoder = image_encoder("tiny_hybrid", size).eval()
+    assert isinstance(encoder, TokenEncoder) and encoder.patch == size // 8
+    x = torch.randn(2, 3, size, size)
+    h = encoder.encode(encoder.embed(x))
+    assert h.shape == (2, 65, 96)
+    torch.testing.assert_close(encoder(x), h[:, 1:].mean(1))
+    if size > 8:  # crops smaller than what it was built for
+        assert encoder.embed(x[..., : size // 2, : size // 2]).shape == (2, 16, 96)
+
+
 # weights in and out
 
 
@@ -333,7 +345,7 @@ def test_fixed_positions_start_a_vit_as_mae_does():
     assert isinstance(loaded.net.pos_embed, torch.nn.Parameter)
 
 
-@pytest.mark.parametrize("name", ["tiny", "tiny_tokens", "vit_tiny_patch16_224"])
+@pytest.mark.parametrize("name", ["tiny", "tiny_tokens", "tiny_hybrid", "vit_tiny_patch16_224"])
 def test_graphs_take_any_batch_size(name):
     """`torch.export` refuses where code looks at the number of images, and what is exported would take two alone."""
     encoder, x = image_encoder(name, 32).eval(), torch.randn(5, 3, 32, 32)

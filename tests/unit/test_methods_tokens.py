@@ -184,6 +184,26 @@ def test_ibot_patches_by_hand():
     torch.testing.assert_close(method.patch_center, expected, rtol=1e-4, atol=1e-6)
 
 
+@pytest.mark.parametrize(
+    ("name", "least"), [("ibot", {"ratios": (0.3,), "spreads": (0.0,)}), ("dinov2", {"masked": 1.0})]
+)
+def test_masks_have_the_size_of_the_crops(name, least):
+    """Crops may be smaller than what the encoder was built for."""
+    method, sides = build(name, **least), []
+    method.mask.register_forward_hook(lambda module, inputs, output: sides.append((inputs[2].sum(), output.shape[1])))
+    views = views_of(method)
+    views["global"] = views["global"][..., :24, :24]
+    loss, logs = loss_of(method, views)
+    (hidden, tokens), patch = sides[0], method.student["encoder"].patch
+    assert loss.isfinite() and logs["patch"] > 0 and hidden > 0 and tokens == (24 // patch) ** 2
+
+
+def test_ibot_may_hide_nothing_under_sinkhorn():
+    method = build("ibot", ratios=(0.0,), spreads=(0.0,), sinkhorn=True)
+    loss, logs = loss_of(method, views_of(method))
+    assert loss.isfinite() and logs["patch"] == 0
+
+
 def test_heads_are_shared_or_apart():
     for name, field in (("ibot", "shared_head"), ("dinov2", "untied")):
         for apart in (True, False):

@@ -1,11 +1,13 @@
 """The mask token, the taps of a transformer, and the discrete tokenizer."""
 
+import copy
 import math
 
 import pytest
 import torch
 
 from nolabel.encoders import tiny_tokens
+from nolabel.encoders.tiny import tiny_hybrid
 from nolabel.networks import MaskToken, Tokenizer, Transformer, tapped
 from nolabel.networks.tokenizer import nearest_code, usage_entropy
 
@@ -32,6 +34,15 @@ def test_a_mask_token_keeps_its_place():
     filled = token(net, torch.randn(1, 3, 32, 32), mask)[0]
     expected = token.token + net.net.patch_embed.proj.bias + net.net.pos_embed[0, 1:]
     torch.testing.assert_close(filled, expected, rtol=1e-4, atol=1e-6)
+
+
+def test_a_mask_token_leaves_running_statistics_to_the_samples():
+    torch.manual_seed(0)
+    net, token, mask = tiny_hybrid(32), MaskToken(96), mask_of()
+    alone, x = copy.deepcopy(net), torch.randn(2, 3, 32, 32)
+    filled, seen = token(net, x, mask), alone.embed(x)
+    torch.testing.assert_close(filled[~mask], seen[~mask])
+    assert all(torch.equal(a, b) for a, b in zip(net.buffers(), alone.buffers())) and net.net.patch_embed.norm.training
 
 
 def test_taps_hear_the_feed_forward_branches():

@@ -19,7 +19,7 @@ from nolabel.core import UserError
 from nolabel.encoders.dense import Dense
 from nolabel.encoders.pyramid import TinyPyramid
 from nolabel.encoders.sizes import divided
-from nolabel.encoders.tiny import TinyConv, tiny_tokens
+from nolabel.encoders.tiny import TinyConv, tiny_hybrid, tiny_tokens
 from nolabel.encoders.vit import ViTEncoder
 from nolabel.encoders.weights import load_weights, timm_state_dict
 
@@ -36,6 +36,7 @@ OURS: dict[str, Callable[..., nn.Module]] = {
     "tiny_tokens": tiny_tokens,
     "tiny_tokens_coarse": partial(tiny_tokens, grid=4),  # a quarter of the tokens: for methods that see many views
     **{f"tiny_tokens_{name}": partial(tiny_tokens, **options) for name, options in DINOV2.items()},
+    "tiny_hybrid": tiny_hybrid,
     "tiny_pyramid": TinyPyramid,
     "dense": Dense,
 }
@@ -87,8 +88,8 @@ def image_encoder(
 ) -> nn.Module:
     """The encoder `name` for images (B, channels, size, size) -> (B, encoder.dim), initialised at random.
 
-    name        tiny, tiny_fine, tiny_tokens (and _coarse, _drop, _swiglu, _ninth), tiny_pyramid, dense or a network of timm; a
-                ViT is a `ViTEncoder`, a TokenEncoder
+    name        tiny, tiny_fine, tiny_tokens (and _coarse, _drop, _swiglu, _ninth), tiny_hybrid, tiny_pyramid, dense or a network
+                of timm; a ViT is a `ViTEncoder`, a TokenEncoder
     pretrained  load timm's weights, from its cache or the network
     init        a file of weights to start from, safetensors or torch state dict; see `load_weights`
     patch       side of a ViT's patches in px; by default its own, and size / 8 for images of up to 64 px

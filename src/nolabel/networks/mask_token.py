@@ -4,6 +4,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
 
 
 class MaskToken(nn.Module):
@@ -19,5 +20,10 @@ class MaskToken(nn.Module):
 
     def forward(self, encoder: Any, x: Tensor, mask_BL: Tensor) -> Tensor:
         """Input of a TokenEncoder and mask (B, L) or (B, *grid) -> tokens (B, L, D) for its `encode`."""
+        norms = [m for m in encoder.modules() if isinstance(m, _BatchNorm) and m.training]
+        for norm in norms:  # an input of zeros is no sample for running statistics
+            norm.eval()
         blank_1LD = encoder.embed(torch.zeros_like(x[:1]))
+        for norm in norms:
+            norm.train()
         return torch.where(mask_BL.flatten(1)[..., None], self.token + blank_1LD, encoder.embed(x))

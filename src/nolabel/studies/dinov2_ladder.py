@@ -36,7 +36,7 @@ class Row:
 def table_1(size: int) -> list[Row]:
     """The rows, for images of a side; numbers grow by the paper's factors, up to those of the small recipe."""
     patch = size // 8
-    smaller = {"encoder": "tiny_tokens_ninth", "size": 9 * patch, "views": {"local_size": 5 * patch}}
+    smaller = {"encoder": "tiny_tokens_ninth", "size": 9 * patch, "views": {"size": 6 * patch, "local_size": 5 * patch}}
     return [
         Row("iBOT", {"sinkhorn": False}, 72.9, 82.3, "ibot", {"shared_head": True}),
         Row("our reproduction", OFF, 74.5, 83.2),
@@ -68,7 +68,9 @@ def variants(how: How) -> list[Variant]:
     rows = table_1(size)
     if how.encoder is not None:
         rows = [row for row in rows if "encoder" not in row.fields]
-    fields = dict(ladder([(row.name, row.fields) for row in rows], {"size": size, **BASE}))
+    fields = dict(
+        ladder([(row.name, row.fields) for row in rows], {"size": size, "views": {"size": 6 * size // 8}, **BASE})
+    )
     made = []
     for row in rows:
         chosen = {k: v for k, v in fields[row.name].items() if k != "encoder" or how.encoder is None}

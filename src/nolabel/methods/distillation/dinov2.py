@@ -91,10 +91,11 @@ class DINOv2(Method):
         x_TBCHW, encoder = views["global"], self.student["encoder"]
         T, B = x_TBCHW.shape[:2]
         x_NCHW = x_TBCHW.flatten(0, 1)
-        mask_BThw = stratified_block_mask(B * T, encoder.grid, self.masked, *self.hide, device=x_NCHW.device)
+        grid = x_NCHW.shape[2] // encoder.patch, x_NCHW.shape[3] // encoder.patch
+        mask_BThw = stratified_block_mask(B * T, grid, self.masked, *self.hide, device=x_NCHW.device)
         mask_NL = mask_BThw.unflatten(0, (B, T)).transpose(0, 1).flatten(0, 1).flatten(1)
         row_R = mask_NL.any(1).byte().argsort(descending=True, stable=True)[: max(1, int(self.masked * B * T))]
-        hide_RM, hidden_RM = hidden_first(mask_NL[row_R], int(self.hide[1] * encoder.length))
+        hide_RM, hidden_RM = hidden_first(mask_NL[row_R], int(self.hide[1] * mask_NL.shape[1]))
         with torch.no_grad():
             net = self.teacher.net
             h_NLD = net["encoder"].encode(net["encoder"].embed(x_NCHW))

@@ -77,27 +77,34 @@ class IBOT(Method):
         x_TBCHW, encoder = views["global"], self.student["encoder"]
         T, B = x_TBCHW.shape[:2]
         x_NCHW, temperature = x_TBCHW.flatten(0, 1), t.linear(*self.teacher_temperature, self.warmup_epochs)
-        mask_BThw = choice_block_mask(B * T, encoder.grid, self.ratios, self.spreads, device=x_NCHW.device)
+        grid = x_NCHW.shape[2] // encoder.patch, x_NCHW.shape[3] // encoder.patch
+        mask_BThw = choice_block_mask(B * T, grid, self.ratios, self.spreads, device=x_NCHW.device)
         mask_NL = mask_BThw.unflatten(0, (B, T)).transpose(0, 1).flatten(0, 1).flatten(1)
-        most = int(encoder.length * max(r + s for r, s in zip(self.ratios, self.spreads)))
+        most = max(1, int(mask_NL.shape[1] * max(r + s for r, s in zip(self.ratios, self.spreads))))
         hide_NM, hidden_NM = hidden_first(mask_NL, most)
         with torch.no_grad():
             net = self.teacher.net
             h_NLD = net["encoder"].encode(net["encoder"].embed(x_NCHW))
-            seen_NK, seen_NLK = net["head"](h_NLD[:, 0]).float(), net["patch_head"](h_NLD[:, 1:]).float()
             center_K, patch_center_K = (None, None) if self.sinkhorn else (self.center, self.patch_center)
+            seen_NK = net["head"](h_NLD[:, 0]).float()
             p_TBK = targets(seen_NK, temperature, center_K).unflatten(0, (T, B))
             std = feature_std(h_NLD[:, 0])  # of whole views: masks alone tell the student's apart
-            p_NMK = targets(take(seen_NLK, hide_NM), temperature, patch_center_K, hidden_NM)
+            if self.sinkhorn:
+                hide_NMK = net["patch_head"](take(h_NLD[:, 1:], hide_NM)).float()
+            else:  # the centre is that of all patches
+                seen_NLK = net["patch_head"](h_NLD[:, 1:]).float()
+                hide_NMK = take(seen_NLK, hide_NM)
+            p_NMK = targets(hide_NMK, temperature, patch_center_K, hidden_NM)
         h_NLD = encoder.encode(self.mask(encoder, x_NCHW, mask_NL))
         local = [encoder.encode(encoder.embed(x.flatten(0, 1)))[:, 0] for key, x in views.items() if key == "local"]
         logits_VBK = self.student["head"](torch.cat((h_NLD[:, 0], *local))).float().unflatten(0, (-1, B))
         view_loss = distill(logits_VBK, p_TBK, self.student_temperature)
         patch_NMK = self.student["patch_head"](take(h_NLD[:, 1:], hide_NM))
         patch_loss = distill_masked(patch_NMK, p_NMK, hidden_NM, self.student_temperature)
-        with torch.no_grad():
-            self.center.lerp_(mean_over_ranks(seen_NK.mean(0)), 1 - self.center_momentum)
-            self.patch_center.lerp_(mean_over_ranks(seen_NLK.mean((0, 1))), 1 - self.center_momentum)
+        if not self.sinkhorn:
+            with torch.no_grad():
+                self.center.lerp_(mean_over_ranks(seen_NK.mean(0)), 1 - self.center_momentum)
+                self.patch_center.lerp_(mean_over_ranks(seen_NLK.mean((0, 1))), 1 - self.center_momentum)
         logs = {"view": view_loss.detach(), "patch": patch_loss.detach(), "std": std}
         return view_loss + self.patch_weight * patch_loss, {**logs, **teacher_logs(p_TBK)}
 
