@@ -48,12 +48,13 @@ FLOORS: dict[str, Floor] = {
     "deepercluster": Floor(400, 5.4),
     "depth_contrast": Floor(170, 2.0),
     "dino": Floor(135, 6.5, "linear"),
-    "dinov2": Floor(120, 7.3),
+    "dinov2": Floor(78, 5.1),
     "drlim": Floor(90, 4.9),
     "entropy_minimisation": Floor(210, 2.7),
-    "esvit": Floor(550, 3.0),
+    "esvit": Floor(65, 5.3, "linear"),
     "exemplar": Floor(120, 13.3),
     "fixmatch": Floor(320, 5.0),
+    "ibot": Floor(88, 4.5, "linear"),
     "ijepa": Floor(80, 0.4, "own skill"),
     "infomin": Floor(140, 1.9),
     "instance_discrimination": Floor(430, 4.0),
@@ -69,7 +70,7 @@ FLOORS: dict[str, Floor] = {
     "moco_v2": Floor(80, 5.5),
     "moco_v3": Floor(80, 6.2),
     "msn": Floor(180, 3.0),
-    "mugs": Floor(140, 2.4),
+    "mugs": Floor(72, 3.2),
     "multimae": Floor(30, 8.0, "own loss"),
     "next_token": Floor(220, 0.33, "own accuracy"),
     "nnclr": Floor(80, 2.7),
@@ -111,9 +112,3 @@ FLOORS: dict[str, Floor] = {
 reach (an error of 1 where targets are standardised, Deep InfoMax -ln(1 + 127 x 64)) or, where that is not known, an untrained
 net; `python -m tests.learning` measures. Those of longer
 forms are about half of the least margin over the seeds of the learning table"""
-
-NONE_YET = {
-    "ibot": "its class token is nearly constant in minutes: 20-NN 15.1 after 640 steps, random init 15.2; with prototypes that "
-    "start smaller than the authors' 18 or more, and the collapse alarm rings"
-}
-"""methods without a floor, and why"""
