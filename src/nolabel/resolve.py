@@ -33,6 +33,8 @@ def resolve(
     _check_choice("cache", options.cache, ("auto", "always", "never"))
     _check_choice("recipe", options.recipe, ("auto", *recipes.SETTINGS))
     for protocol in options.evaluate:
+        if protocol == "none":
+            raise UserError("--evaluate none: to judge nothing say --evaluate without a name")
         _check_choice("evaluate", protocol, PROTOCOLS)
     if sum(x is not None for x in (options.epochs, options.minutes, options.steps)) > 1:
         raise UserError("give only one of --epochs, --minutes and --steps")

@@ -194,6 +194,7 @@ def test_slips_are_answered_in_one_line(photos, trained, tmp_path):
         ("simclr", ("--evaluate", "retrieval"), "--evaluate retrieval: it compares modalities"),
         ("simclr", ("--evaluate", "classify"), "simclr trains none"),
         ("simclr", ("--evaluate", "knm"), "did you mean 'knn'"),
+        ("simclr", ("--evaluate", "none"), "without a name"),
     ],
 )
 def test_what_cannot_be_trained_is_said_before_there_is_a_folder(photos, tmp_path, method, flags, said):

@@ -8,24 +8,25 @@ from nolabel.recipes.tiny import HUES, MUON, SLOW, multi_crop, one_view, smaller
 
 
 def dino(size: int) -> Recipe:
-    """Two global and two local crops, strong hues, 1,024 prototypes, a faster teacher. One core, 20-NN: CIFAR-10, three
-    minutes, 44.4 % (hue 0.1 and momentum 0.98: 42.9), random init 33.1; toy world, 1.5 minutes, 25.6 (hue alone: 20.6; neither,
-    two minutes: 18.5), random init 17.0; one seed. 256 prototypes, a teacher of momentum 0.9 and temperature 0.07 and no local
-    crops are better still on the toy world and take ten points on CIFAR-10.
+    """128 prototypes, sharp targets by Sinkhorn-Knopp, a teacher that follows at once, two large crops. One minute on one core,
+    20-NN and linear: toy world 46.7 and 62.0, random init 17.7 and 19.2; CIFAR-10 45.3 and 51.3, random init 33.1 and 34.7 (1,024
+    prototypes, centre, temperature 0.04, momentum 0.95, two local crops, three minutes: 42.9 and 49.9); one seed. Under a centre
+    in the place of Sinkhorn-Knopp so sharp a teacher collapses to a few prototypes.
     """
-    crops = replace(multi_crop(size, smaller(size), locals=2), scale=(0.3, 1.0), jitter=HUES)
     return Recipe(
         "tiny",
-        batch=128,
+        batch=64,
         minutes=2.5,
         fields={
-            "prototypes": 1024,
+            "prototypes": 128,
             "hidden": 512,
             "bottleneck": 128,
-            "momentum": (0.95, 1.0),
+            "teacher_temperature": (0.02, 0.02),
+            "momentum": (0.5, 1.0),
             "freeze_last": 0.25,
             "batchnorm": True,
-            "views": crops,
+            "sinkhorn": True,
+            "views": multi_crop(size, smaller(size), locals=0),
             "optim": MUON,
         },
     )
