@@ -1,10 +1,9 @@
 """The distillation family; see the package."""
 
-from dataclasses import replace
 from typing import Any
 
 from nolabel.recipes import Recipe
-from nolabel.recipes.tiny import HUES, MUON, SLOW, multi_crop, one_view, smaller, two_views
+from nolabel.recipes.tiny import MUON, SLOW, multi_crop, one_view, smaller, two_views
 
 
 def dino(size: int) -> Recipe:
