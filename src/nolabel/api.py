@@ -3,7 +3,7 @@
 import dataclasses
 import sys
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, nullcontext
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +31,7 @@ from nolabel.evaluate import OnlineKNN
 from nolabel.options import Options
 from nolabel.plan import Built, Plan
 from nolabel.resolve import resolve, try_out
-from nolabel.runs import as_its_settings_say, new_folder, note_skipped, run_folder, tell
+from nolabel.runs import as_its_settings_say, begun_before, new_folder, note_skipped, run_folder, tell
 from nolabel.trained import Trained, obstacle
 
 
@@ -84,7 +84,10 @@ def train_with(method: str, options: Options, changes: dict[str, Any]) -> Traine
         for protocol in plan.evaluate:
             if why := obstacle(protocol, plan.data, built.method, built.kept()):
                 raise UserError(f"--evaluate {protocol}: {why}")
-    with new_folder(options, plan) if rank() == 0 else nullcontext((None, None)) as (made, lock):
+    if processes.restarted() and (begun := share(str((rank() == 0 and begun_before(options, plan)) or ""))):
+        return resume(begun, options.quiet)
+    with _by_first_rank(lambda: new_folder(options, plan)) as held_here:
+        made, lock = held_here or (None, None)
         folder = Path(share(str(made)))
         if rank() == 0:
             # of a start that failed, whose folder this may be
@@ -115,7 +118,7 @@ def resume(folder: str | Path, quiet: bool = False, data: str | Path | None = No
     device = torch.device("cpu") if launched else processes.device_of(plan.device)
     if not launched:
         processes.join(device)
-    with held(folder) if rank() == 0 else nullcontext() as lock:
+    with _by_first_rank(lambda: held(folder)) as lock:
         if data is not None:
             with _first_rank_first():
                 plan = plans.moved(plan, str(data), _progress(quiet))
@@ -292,9 +295,36 @@ def _progress(quiet: bool) -> Callable[[str, float], None]:
 
 @contextmanager
 def _first_rank_first() -> Iterator[None]:
-    """Rank 0 goes through the block before the others: it decodes, they find the cache."""
+    """Rank 0 goes through the block before the others: it decodes, they find the cache. What the user must mend is the
+    same for all: then the others do not go through it.
+    """
     if rank() != 0:
-        barrier()
-    yield
-    if rank() == 0:
-        barrier()
+        with _same_for_all():
+            pass
+        yield
+    else:
+        with _same_for_all():
+            yield
+
+
+@contextmanager
+def _same_for_all() -> Iterator[None]:
+    """What rank 0 goes through, and the others wait for: they raise its `UserError`, too."""
+    failed: UserError | None = None
+    try:
+        yield
+    except UserError as error:
+        failed = error
+    if said := share(str(failed) if failed else None):
+        raise failed or UserError(said)
+
+
+@contextmanager
+def _by_first_rank(enter: Callable[[], AbstractContextManager[Any]]) -> Iterator[Any]:
+    """A context that rank 0 alone enters; gives None to the others."""
+    with ExitStack() as stack:
+        got = None
+        with _same_for_all():
+            if rank() == 0:
+                got = stack.enter_context(enter())
+        yield got

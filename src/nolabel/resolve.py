@@ -14,6 +14,7 @@ from torch import nn
 
 from nolabel import encoders, methods, recipes
 from nolabel.core import Clock, DataInfo, Method, UserError
+from nolabel.core.dist import world
 from nolabel.core.fields import from_json, nearest, override, to_json
 from nolabel.data import FRAMES, SECONDS, Data, Form, open_data
 from nolabel.engine import Settings
@@ -174,11 +175,12 @@ def _some_views(built: Built) -> dict[str, Any]:
 
 def _look(built: Built, views: dict[str, Any]) -> None:
     """One look of a copy of the method at views, for sizes that do not go together fail no earlier. Methods that wait for
-    an epoch or a stage to begin, or fill a queue with whole batches, are left to their first step.
+    an epoch or a stage to begin, or fill a queue with whole batches, are left to their first step; so are several ranks,
+    which go through here one after the other and would wait for each other in a loss.
     """
     method, kind = built.method, type(built.method)
     waits = kind.begin_epoch is not Method.begin_epoch or kind.begin_stage is not Method.begin_stage
-    if waits or getattr(method, "queue", False):
+    if waits or world() > 1 or getattr(method, "queue", False):
         return
     with torch.no_grad(), torch.random.fork_rng(devices=[]):
         copy.deepcopy(method)(views, Clock(0, 1, 1, turn=next(iter(method.turns))))

@@ -1,17 +1,19 @@
 """Run folders: which is new, whose it is, what lies in it besides the weights, and what is told about it."""
 
+import itertools
 import json
 import os
 import sys
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from nolabel import plan as plans
 from nolabel.core import UserError
 from nolabel.core.dist import rank
-from nolabel.core.fields import nearest
+from nolabel.core.fields import nearest, to_json
 from nolabel.data import Data
 from nolabel.encoders.files import encoder_files
 from nolabel.engine import Checkpoints
@@ -59,12 +61,7 @@ def note_skipped(folder: Path, data: Data, quiet: bool) -> None:
 @contextmanager
 def new_folder(options: Options, plan: Plan) -> Iterator[tuple[Path, int | None]]:
     """A folder for the run that holds none yet, and what `held` gives for it."""
-    folder = options.dir
-    if folder is None:
-        stem = f"{plan.method}-{Path(plan.data.rstrip('/')).stem.replace(':', '-')}"
-        folder = next(
-            p for i in range(1, 10**6) if not (p := Path("runs") / (stem if i == 1 else f"{stem}-{i}")).exists()
-        )
+    folder = options.dir or next(p for p in _names(plan) if not p.exists())
     writable(folder, "another --dir")
     with held(folder) as lock:
         if _has_begun(folder):
@@ -74,6 +71,23 @@ def new_folder(options: Options, plan: Plan) -> Iterator[tuple[Path, int | None]
                 f"{folder} holds {what} already: 'nolabel resume {folder}' goes on with it, or choose another --dir"
             )
         yield folder, lock
+
+
+def begun_before(options: Options, plan: Plan) -> Path | None:
+    """The folder of the run that an earlier start of the same command has begun, if there is something to go on with."""
+    made = [options.dir] if options.dir else list(itertools.takewhile(Path.exists, _names(plan)))
+    if not made or not _has_begun(made[-1]):
+        return None
+    earlier = plans.read(made[-1] / "run.json")
+    # a trained tokenizer lies in the folder
+    forms = [to_json(replace(x, form=replace(x.form, tokenizer=None), about={})) for x in (earlier, plan)]
+    return made[-1] if forms[0] == forms[1] else None
+
+
+def _names(plan: Plan) -> Iterator[Path]:
+    """What folders of a run are called by default, one after the other."""
+    stem = f"{plan.method}-{Path(plan.data.rstrip('/')).stem.replace(':', '-')}"
+    return (Path("runs") / (stem if i == 1 else f"{stem}-{i}") for i in itertools.count(1))
 
 
 def _has_begun(folder: Path) -> bool:

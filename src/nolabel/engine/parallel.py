@@ -39,7 +39,11 @@ def join(device: torch.device) -> None:
     if started() and not dist.is_initialized():
         # a dead rank must end the whole run within a minute, not after gloo's default half hour
         limit = timedelta(seconds=int(os.environ.get("NOLABEL_TIMEOUT", "60" if device.type == "cpu" else "600")))
-        dist.init_process_group("nccl" if device.type == "cuda" else "gloo", timeout=limit)
+        # torchrun keeps its store over restarts, and in it the addresses of ranks that are gone
+        store, number, size = next(dist.rendezvous("env://", timeout=limit))
+        store = dist.PrefixStore(os.environ.get("TORCHELASTIC_RESTART_COUNT", "0"), store)
+        backend = "nccl" if device.type == "cuda" else "gloo"
+        dist.init_process_group(backend, store=store, rank=number, world_size=size, timeout=limit)
 
 
 def cores() -> int:
@@ -50,6 +54,11 @@ def cores() -> int:
 def started() -> bool:
     """Whether this process is one of several that torchrun or `launch` started."""
     return "RANK" in os.environ and "WORLD_SIZE" in os.environ
+
+
+def restarted() -> bool:
+    """Whether torchrun started this process again, after a rank had failed (`--max-restarts`)."""
+    return started() and int(os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")) > 0
 
 
 _ours: int | None = None
