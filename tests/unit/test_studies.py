@@ -1,5 +1,6 @@
 """Studies: trials that several processes share, tables from trials, and both commands on a small folder."""
 
+import copy
 import json
 import multiprocessing
 import os
@@ -7,17 +8,19 @@ import re
 import signal
 import threading
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from nolabel import recipes
 from nolabel.core import Clock, UserError
 from nolabel.core.random import generator
 from nolabel.studies import load, names, title
 from nolabel.studies._fill import known, made_with
 from nolabel.studies._floors import FLOORS, Floor
-from nolabel.studies._ledger import Ledger
-from nolabel.studies._trial import Failed, Trial
+from nolabel.studies._ledger import Ledger, outdated
+from nolabel.studies._trial import Failed, Trial, settings_of
 from nolabel.studies.compare import cells_of, head, scores, table
 from nolabel.studies.learning import OWN, floor_of, holds, judged_by, own_of, page, rows
 from tests.support import Noise, build
@@ -97,6 +100,23 @@ def test_what_was_trained_in_other_settings_is_trained_again(tmp_path):
     assert not ledger.has(trial)
     ledger.add({**record, "seed": 0})
     assert ledger.has(trial) and len(ledger.records()) == 1, "no mean is over both"
+
+
+def test_a_recipe_that_has_changed_is_seen(monkeypatch):
+    record = {"method": "simclr", "recipe": "tiny", "settings": settings_of("simclr", "tiny")}
+    assert not outdated(record)
+    recipe = recipes.find("tiny", "simclr", 32)
+    for change in ({"batch": 12}, {"fields": {**recipe.fields, "temperature": 0.11}}):
+        settings_of.cache_clear()
+        monkeypatch.setattr(recipes, "find", lambda *which, change=change: replace(recipe, **change))
+        assert outdated(record)
+    settings_of.cache_clear()
+    views = recipe.fields["views"]
+    monkeypatch.setattr(
+        recipes, "find", lambda *which: replace(recipe, fields={**recipe.fields, "views": copy.copy(views)})
+    )
+    assert not outdated(record), "the same in another object"
+    settings_of.cache_clear()
 
 
 def test_another_folder_of_the_same_name_is_other_data(tmp_path):

@@ -8,10 +8,11 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from nolabel import methods
 from nolabel.core import UserError
 from nolabel.core.fields import to_json
 from nolabel.engine.checkpoint import write_atomic
-from nolabel.studies._trial import Trial
+from nolabel.studies._trial import Trial, settings_of
 
 try:
     import fcntl
@@ -60,7 +61,7 @@ class Ledger:
             kept = [
                 r for r in self.records()
                 if _key(r) != _key(record)
-                and (_key(r)[:2] != _key(record)[:2] or (r["budget"] == record["budget"] and not r.get("outdated")))
+                and (_key(r)[:2] != _key(record)[:2] or (r["budget"] == record["budget"] and not outdated(r)))
             ]  # fmt: skip
             records = sorted([*kept, record], key=_key)
             text = json.dumps(records, indent=1) + "\n"
@@ -100,10 +101,17 @@ def alike(record: Record, trial: Trial) -> bool:
     return (
         _key(record)[:3] == trial.key[:3]
         and record["budget"] == trial.budget
-        and not record.get("outdated")  # kept to be looked at until it is trained again
+        and not outdated(record)
         and record.get("place", "") in ("", trial.place)
         and record.get("fields", {}) == to_json(trial.fields)
     )
+
+
+def outdated(record: Record) -> bool:
+    """Whether a trial was trained in settings that have changed: kept to be looked at until it is trained again."""
+    if "settings" not in record or record["method"] not in methods.names():
+        return bool(record.get("outdated"))
+    return record["settings"] != settings_of(record["method"], record["recipe"])
 
 
 def _key(record: Record) -> tuple[str, str, str, int]:

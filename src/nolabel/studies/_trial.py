@@ -1,5 +1,6 @@
 """One training of a study, in a process of its own: what it reached and what it took."""
 
+import functools
 import json
 import multiprocessing
 import os
@@ -8,7 +9,7 @@ import tempfile
 import time
 import zlib
 from contextlib import nullcontext
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, is_dataclass, replace
 from multiprocessing.connection import Connection
 from pathlib import Path
 from statistics import median
@@ -73,6 +74,25 @@ class Trial:
         return f"{self.method}{variant} on {shown(self.data)}, seed {self.seed}"
 
 
+@functools.cache
+def settings_of(method: str, recipe: str) -> str:
+    """A number of what a recipe says about a method at 32 px: another one where it has changed."""
+    from nolabel import recipes
+
+    found = recipes.find(recipe, method, 32)
+    return f"{zlib.crc32(json.dumps(_differs(found), sort_keys=True).encode()):08x}"
+
+
+def _differs(value: Any) -> Any:
+    """As JSON types, of dataclasses what is not their default: fields that they will have one day change nothing."""
+    if is_dataclass(value) and not isinstance(value, type):
+        said = {f.name: _differs(v) for f in fields(value) if f.init and (v := getattr(value, f.name)) != f.default}
+        return {type(value).__name__: said}
+    if isinstance(value, dict):
+        return {k: _differs(v) for k, v in value.items()}
+    return [_differs(v) for v in value] if isinstance(value, tuple | list) else value
+
+
 class Failed(Exception):
     """A trial did not come to its end; the text is one line."""
 
@@ -123,6 +143,8 @@ def measure(trial: Trial, folder: Path) -> dict[str, Any]:
         "scores": scores,
         "place": trial.place,
         "meant": shown(trained.plan.data),
+        "recipe": trained.plan.recipe,
+        "settings": settings_of(trial.method, trained.plan.recipe),
         "encoder": trained.plan.encoder,
         "batch": settings.batch,
         "processes": settings.processes,

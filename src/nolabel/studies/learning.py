@@ -14,7 +14,7 @@ from nolabel.core import UserError
 from nolabel.core.fields import nearest
 from nolabel.studies._fill import fill, known, made_with
 from nolabel.studies._floors import FLOORS, LESS_IS_BETTER, Floor
-from nolabel.studies._ledger import Ledger
+from nolabel.studies._ledger import Ledger, outdated
 from nolabel.studies._pictures import Picture, margins
 from nolabel.studies._trial import Trial, own, protocol, shown
 
@@ -269,7 +269,7 @@ def page(records: Sequence[dict[str, Any]], command: str) -> str:
         for r in records
         if (looks := r.get("looks")) and looks[-1] < max(looks) - FALL
     ]
-    old = sorted({named[r["method"], r["data"]] for r in records if r.get("outdated")})
+    old = sorted({named[r["method"], r["data"]] for r in records if outdated(r)})
     lines += (
         ["", f"The settings of these have changed since, and they are to be trained again: {', '.join(old)}."]
         if old
