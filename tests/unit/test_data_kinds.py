@@ -12,7 +12,7 @@ import torch
 
 from nolabel.core import UserError
 from nolabel.core.types import END, PAD, START, UNKNOWN
-from nolabel.data import EncodedColumn, as_stored, open_data, text
+from nolabel.data import EncodedColumn, as_stored, give, given, open_data, text
 from nolabel.data.form import Form
 from nolabel.data.holdout import held_out
 from nolabel.data.pieces import starts
@@ -601,3 +601,20 @@ def test_real_clouds_and_text(real_data):
     assert {k: len(v) for k, v in questions.splits.items()} == {"train": 5452, "test": 500}
     pairs = open_data(real_data / "exercise-captions", ("image", "text"), size=32)
     assert {k: len(v) for k, v in pairs.splits.items()} == {"train": 1072, "test": 188}
+
+
+def test_a_label_of_a_long_recording_is_for_all_of_its_pieces(tmp_path):
+    (tmp_path / "s").mkdir()
+    for k, seconds in enumerate((3.0, 1.0, 2.0)):
+        wave(tmp_path / f"s/{k}.wav", seconds)
+    d = open_data(tmp_path / "s", ("audio",), seconds=1.0)
+    train, file = d.splits["train"], tmp_path / "labels.csv"
+    assert [train.name_of(row) for row in range(6)] == [
+        "0.wav", "0.wav at 1 s", "0.wav at 2 s", "1.wav", "2.wav", "2.wav at 1 s"
+    ]  # fmt: skip
+    file.write_text("0.wav,dog\n2.wav at 1 s,cat\n")
+    give(d, str(file))
+    assert given(train).tolist() == [1, 1, 1, -1, -1, 0]
+    file.write_text("0.wav,dog\n0.wav at 1 s,cat\n")
+    with pytest.raises(UserError, match="has two labels"):
+        give(d, str(file))

@@ -15,6 +15,7 @@ from nolabel.core import UserError
 from nolabel.core.fields import nearest
 from nolabel.core.random import fold, generator
 from nolabel.data.columns import ArrayColumn
+from nolabel.data.pieces import recording_of
 from nolabel.data.split import Data, Split, printable
 
 _FEW = 0xFE3
@@ -89,7 +90,8 @@ def few(label_N: Tensor, total: int, seed: int) -> Tensor:
 
 
 def _from_file(path: Path, data: Data) -> Tensor:
-    """Labels (N,) of a CSV file. Names are those of the data, or their last part where that is unique.
+    """Labels (N,) of a CSV file. Names are those of the data, or their last part where that is unique; that of a long
+    recording is for all of its pieces, with "at 5 s" for one of them.
 
     Labels of files that are for testing or could not be read are not used.
     """
@@ -105,36 +107,40 @@ def _from_file(path: Path, data: Data) -> Tensor:
         lines = lines[1:]
     if not lines or any(len(line) != 2 for line in lines):
         raise UserError(f"{said}: every line must be file,label")
-    row_of = _rows_by_name(data)
+    rows_of = _rows_by_name(data)
     classes = split.classes or next((s.classes for s in data.splits.values() if s.classes), ())
     classes = classes or tuple(sorted({label for _, label in lines}))
     labels = torch.full((len(split),), -1)
     unused = 0
     for name, label in lines:
         short, word = printable(name)[:100], printable(label)[:100]
-        if name not in row_of:
-            raise UserError(f"{said}: {data.name} has no file '{short}'{nearest(short, row_of)}")
+        if name not in rows_of:
+            raise UserError(f"{said}: {data.name} has no file '{short}'{nearest(short, rows_of)}")
         if label not in classes:
             raise UserError(f"{said}: '{short}' is of no known class '{word}'{nearest(word, classes)}")
-        row = row_of[name]
-        if row is None:
+        rows = rows_of[name]
+        if not rows:
             unused += 1
             continue
-        if labels[row] not in (-1, classes.index(label)):
+        if any(labels[row] not in (-1, classes.index(label)) for row in rows):
             raise UserError(f"{said}: '{short}' has two labels")
-        labels[row] = classes.index(label)
+        labels[rows] = classes.index(label)
     if unused:
         _note(data, f"{unused:,} labels of {path.name} are not used: their files are for testing, or cannot be read")
     split.classes = classes
     return labels
 
 
-def _rows_by_name(data: Data) -> dict[str, int | None]:
-    """The training row of every file, None of those that are for testing or were skipped, by name and short name."""
-    row_of: dict[str, int | None] = {}
+def _rows_by_name(data: Data) -> dict[str, list[int]]:
+    """The training rows of every file, none of those that are for testing or were skipped, by name and short name."""
+    rows_of: dict[str, list[int]] = {}
     for name, split in reversed(data.splits.items()):  # training last: it wins where two files are called alike
-        row_of |= {skipped: None for skipped, _ in split.skipped}
-        row_of |= {split.name_of(row): row if name == "train" else None for row in range(len(split))}
-    counts = Counter(name.rpartition("/")[2] for name in row_of)
-    short = {last: row for name, row in row_of.items() if counts[last := name.rpartition("/")[2]] == 1}
-    return {**short, **row_of}
+        rows_of |= {skipped: [] for skipped, _ in split.skipped}
+        found: dict[str, list[int]] = {}
+        for row in range(len(split)):
+            for called in {split.name_of(row), recording_of(split.name_of(row))}:
+                found.setdefault(called, []).extend([row] if name == "train" else [])
+        rows_of |= found
+    counts = Counter(name.rpartition("/")[2] for name in rows_of)
+    short = {last: rows for name, rows in rows_of.items() if counts[last := name.rpartition("/")[2]] == 1}
+    return {**short, **rows_of}

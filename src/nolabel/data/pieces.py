@@ -5,6 +5,7 @@ at least one. What a piece lacks is filled up by its decoder.
 """
 
 import math
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
@@ -45,6 +46,11 @@ class Pieces:
     def read(self, row: int) -> Piece:
         """Where the piece is; its decoder reads it."""
         return Piece(self.store.read(self.of_row[row]), self.starts[row])
+
+
+def recording_of(name: str) -> str:
+    """The name of the recording of which this is the name of a piece; other names as they are."""
+    return re.sub(r" at [0-9.e+]+ s$", "", name)
 
 
 def starts(length: float, piece: float) -> list[float]:
