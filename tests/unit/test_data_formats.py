@@ -402,6 +402,8 @@ def test_npz_splits_and_npy(tmp_path):
 
 def test_npz_errors(tmp_path):
     np.savez(tmp_path / "o.npz", image=np.array([{"a": 1}], dtype=object))
+    what = np.array([{"a": 1}] * 3, dtype=object)
+    np.savez(tmp_path / "lo.npz", image=np.zeros((3, 8, 8), np.uint8), label=what)
     np.savez(tmp_path / "n.npz", points=np.zeros((3, 2048)))
     np.savez(tmp_path / "l.npz", image=np.zeros((3, 8, 8), np.uint8), label=[1, 2])
     np.savez(tmp_path / "neg.npz", image=np.full((3, 8, 8), -1.0))
@@ -409,7 +411,8 @@ def test_npz_errors(tmp_path):
     np.savez(tmp_path / "nan.npz", image=np.full((3, 8, 8), np.nan))
     (tmp_path / "bad.npz").write_bytes(b"PK\3\4 nothing")
     for name, text in {
-        "o": "objects",
+        "o": "image holds Python objects",
+        "lo": "label holds Python objects",
         "n": "only points",
         "l": "equally many",
         "neg": "normalisation",
@@ -419,6 +422,12 @@ def test_npz_errors(tmp_path):
     }.items():
         with pytest.raises(UserError, match=text):
             opened(f"{name}.npz")
+
+
+def test_npz_leaves_objects_that_nobody_asked_for(tmp_path):
+    notes = np.array([{"a": 1}] * 3, dtype=object)
+    np.savez(tmp_path / "a.npz", image=np.zeros((3, 8, 8, 3), np.uint8), notes=notes)
+    assert len(opened("a.npz").splits["train"]) == 3
 
 
 def test_npz_skips_rows_that_are_not_finite(tmp_path):

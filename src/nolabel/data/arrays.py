@@ -125,6 +125,13 @@ def _file(file: Path, columns: Sequence[str]) -> dict[str, Listing]:
     loaded = _load(file)
     if isinstance(loaded, np.ndarray):
         return {"train": Listing({columns[0]: _store(columns[0], loaded, file.name)}, file_identity([file]))}
+    wanted = {word for column in columns for word in _NAMES[column]} | set(_LABELS)
+    for key in [key for key, array in loaded.items() if array is None]:
+        del loaded[key]
+        if not loaded or key in _CLASSES or wanted & set(re.split(r"[^a-z]+", key.lower())):
+            raise UserError(
+                f"cannot read {file}: {key} holds Python objects, which are never unpickled; save plain arrays"
+            )
     classes = next((tuple(map(str, loaded[key].tolist())) for key in _CLASSES if key in loaded), ())
     found: dict[str, dict[str, NDArray]] = {}
     for key, array in loaded.items():
@@ -223,7 +230,8 @@ class SoundArray(Samples):
         return to_int16(self.array[row], self.full)
 
 
-def _load(file: Path) -> NDArray | dict[str, NDArray]:
+def _load(file: Path) -> NDArray | dict[str, Any]:
+    """An array, or arrays by name with None in the place of Python objects."""
     try:
         if file.suffix == ".npy":
             return np.load(file, mmap_mode="r", allow_pickle=False)
@@ -234,13 +242,25 @@ def _load(file: Path) -> NDArray | dict[str, NDArray]:
                 f"{file} unpacks to {size / 2**30:,.0f} GiB, more than the memory; save .npy or Parquet files"
             )
         with np.load(file, allow_pickle=False) as members:
-            return {key: _texts(array) for key in members.files if isinstance(array := members[key], np.ndarray)}
+            found = {key: _unless_objects(members, key) for key in members.files}
+        return {key: array for key, array in found.items() if array is None or isinstance(array, np.ndarray)}
     except UserError:
         raise
     except Exception as error:  # a damaged archive can raise anything
         objects = any(word in str(error) for word in ("pickle", "Python objects"))
         hint = "save plain arrays, not objects" if objects else "is it complete?"
         raise UserError(f"cannot read {file}: {' '.join(str(error).split())[:150]}; {hint}") from None
+
+
+def _unless_objects(members: Any, key: str) -> Any:
+    """A member of an archive, None for Python objects."""
+    try:
+        array = members[key]
+    except ValueError as error:
+        if "pickle" in str(error):
+            return None
+        raise
+    return _texts(array) if isinstance(array, np.ndarray) else array
 
 
 def _texts(array: NDArray) -> NDArray:
