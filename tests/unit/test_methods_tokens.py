@@ -550,4 +550,4 @@ def test_the_mean_over_patches_is_kept_in_the_file(name, tmp_path):
     torch.testing.assert_close(net(x), net.encode(net.embed(x))[:, 1:].mean(1))
     path = tmp_path / "encoder.safetensors"
     save_encoder(net, path, {"name": "tiny_tokens", "size": 32, "channels": 3})
-    torch.testing.assert_close(load_encoder(path)(x), net(x))
+    torch.testing.assert_close(load_encoder(str(path))(x), net(x))

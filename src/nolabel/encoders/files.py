@@ -70,11 +70,12 @@ def read_card(path: Path) -> dict[str, Any]:
     return card
 
 
-def load_encoder(path: Path) -> nn.Module:
+def load_encoder(path: str | Path) -> nn.Module:
     """The encoder of a `.safetensors` file written by `save_encoder`, in evaluation mode.
 
     Raises UserError where the card names no encoder: then the weights are of a network that the method itself builds.
     """
+    path = Path(path)
     card = read_card(path)
     if "name" not in card:
         raise UserError(f"{path} is a network of the method {card.get('method')}: load its run instead")
