@@ -138,6 +138,8 @@ def small(name: str, **changes) -> Method:
     if getattr(method.views, "locals", None) == 0:  # the small recipe does without: no reason not to prove them
         method = override(method, {"views": {"locals": 2}})
     names = {f.name for f in dataclasses.fields(kind)}
+    # as the paper has it: with centres, which checkpoints and ranks must share; Sinkhorn-Knopp has no state
+    method = override(method, {k: getattr(kind(), k) for k in ("sinkhorn", "shared_head") if k in names})
     narrow = {k: v for k, v in NARROW.items() if k in names}
     return override(method, {**narrow, "optim": Optim("adamw", lr=1e-3, scaled=False, warmup_epochs=0), **changes})
 
@@ -162,7 +164,7 @@ def nets(method: Method, noise: Noise, encoder: str | None = None) -> dict:
     for parameter in takes(method):
         name = chosen if isinstance(chosen, str) else chosen[parameter]
         shape = shapes[parameter] if parameter in shapes else next(iter(shapes.values()))
-        if encoder and name in ("tiny", "tiny_tokens"):
+        if encoder and name in ("tiny", "tiny_tokens", "tiny_hybrid"):
             name = encoder
         made[parameter] = encoders.make(name, shape, vocabulary=noise.info.vocabulary)
     return made

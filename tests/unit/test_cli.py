@@ -183,8 +183,8 @@ def test_slips_are_answered_in_one_line(photos, trained, tmp_path):
         ("simclr", ("--views.mean", "nan", "0", "0"), "not finite with --views.mean"),
         (
             "mae",
-            ("--views.test-size", "48"),
-            "mae cannot train with --views.test_size 48: AssertionError: Input height",
+            ("--views.test-size", "56"),
+            "mae cannot train with --views.test_size 56: AssertionError: Input height",
         ),
         ("barlow_twins", ("--batch", "1"), "--batch 1 gives parts of one sample"),
         ("simclr", ("--encoder", "tiny_video"), "tiny_video is for video, not for image: take tiny,"),
@@ -219,7 +219,7 @@ def test_a_run_that_takes_no_files_is_said_in_one_line(trained, tmp_path):
 
 @pytest.mark.parametrize("processes", [1, 2])
 def test_ctrl_c_writes_a_checkpoint_and_resume_ends_bitwise_alike(photos, tmp_path, processes):
-    base = ["train", "simclr", "--data", photos, "--epochs", "24", "--batch", "32", "--log-every", "1", "--no-report"]
+    base = ["train", "simclr", "--data", photos, "--epochs", "12", "--batch", "32", "--log-every", "1", "--no-report"]
     base += ["--evaluate", "--precision", "fp32", "--processes", processes]
     nolabel(*base, "--dir", "whole", cwd=tmp_path)
     process = subprocess.Popen(

@@ -266,7 +266,13 @@ def test_gram_begins_when_it_should_and_gives_the_anchor_no_gradient():
 
 
 def test_esvit_by_hand():
-    method = build("esvit", region_weight=0.3, student_temperature=0.2, sinkhorn=False)
+    method = build(
+        "esvit",
+        encoder="tiny_tokens_coarse",
+        region_weight=0.3,
+        student_temperature=0.2,
+        teacher_temperature=(0.04, 0.04),
+    )
     for center in (method.center, method.region_center):
         center.normal_(std=0.1)
     views, center, region_center = views_of(method), method.center.clone(), method.region_center.clone()
@@ -300,7 +306,7 @@ def test_esvit_by_hand():
 @pytest.mark.parametrize("grain", [0, 1, 2])
 def test_each_grain_of_mugs_is_a_switch(grain):
     weights = tuple(float(g == grain) for g in range(3))
-    method = build("mugs", weights=weights)
+    method = build("mugs", encoder="tiny_tokens_coarse", weights=weights)
     loss, logs = loss_of(method, views_of(method))
     assert loss.detach() == list(logs.values())[grain]
     loss.backward()
@@ -311,7 +317,7 @@ def test_each_grain_of_mugs_is_a_switch(grain):
 
 
 def test_mugs_contrasts_by_hand_and_remembers():
-    method = build("mugs")
+    method = build("mugs", encoder="tiny_tokens_coarse")
     views, rows = views_of(method), [q.rows.clone() for q in method.queues]
     _, logs = loss_of(method, views)
     net, predict = method.student, method.predictors[0]
