@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from nolabel import methods, recipes
+from nolabel import encoders, methods, recipes
 from nolabel.core import Clock, labelled_rows
 from nolabel.core.fields import override, to_json
 from nolabel.optim import learning_rate
@@ -141,3 +141,12 @@ def test_small_recipes_turn_clouds_about_the_axis_that_is_upright_in_the_toy_wor
         recipes.find("tiny", name, 32).fields["views"] for name in ("point_contrast", "point_mae", "depth_contrast")
     ]
     assert [v.up for v in views] == unmoved * 3 and all(v.turn == "up" for v in views)
+
+
+@pytest.mark.parametrize("name", ["ibot", "dinov2", "esvit", "mugs"])
+@pytest.mark.parametrize("size", [24, 32, 40, 56])
+def test_small_crops_are_whole_patches(name, size):
+    recipe = recipes.find("tiny", name, size)
+    encoder = encoders.make(recipe.encoder, (3, size, size))
+    side = recipe.fields["views"].size
+    assert encoder.embed(torch.zeros(1, 3, side, side)).shape[1] == (side // encoder.patch) ** 2 == 36

@@ -131,6 +131,7 @@ class ConvPatches(nn.Module):
         return self.norm(self.stages(self.stem(x))).permute(0, 2, 3, 1)
 
     def dynamic_feat_size(self, img_size: tuple[int, int]) -> tuple[int, int]:
+        """The grid of an image, which timm's `forward_intermediates` asks for."""
         return img_size[0] // self.patch_size[0], img_size[1] // self.patch_size[1]
 
 
@@ -145,10 +146,9 @@ class TokenBatchNorm(nn.BatchNorm1d):
 
 
 def tiny_hybrid(size: int = 32, channels: int = 3, *, grid: int = 8) -> ViTEncoder:
-    """Tokens from convolutions, two blocks of attention of width 96, batch norms, the mean of the patches (0.40 M weights).
+    """Tokens from convolutions, two blocks of attention of width 96, batch norms, the mean of the patches (0.35 M weights).
 
-    For methods that hide tokens and compare images: SimCLR on it learns half as much again in a minute as on
-    `tiny_tokens`, whose class token starts nearly alike for all images.
+    For methods that hide tokens and compare images: the class token of `tiny_tokens` starts nearly alike for all images.
     """
     patch = divided("tiny_hybrid", size, grid)
     net = VisionTransformer(
