@@ -8,6 +8,7 @@ from torch import Tensor
 
 from nolabel.core.dist import join_rows, own_rows
 from nolabel.losses.cluster import kmeans, pca_whitening, sinkhorn, usage
+from tests.processes import ranks
 
 N = 61
 
@@ -46,7 +47,7 @@ def work(process: int, world: int, folder: str) -> None:
 
 def test_ranks_are_one(tmp_path: Path) -> None:
     world = 3
-    torch.multiprocessing.spawn(work, (world, str(tmp_path)), world)
+    ranks(work, world, world, str(tmp_path))
     found = [torch.load(tmp_path / f"{process}.pt", weights_only=True) for process in range(world)]
     for key, expected in look().items():
         for one in found:

@@ -30,6 +30,7 @@ from nolabel.losses.information import mutual_information, place_scores
 from nolabel.losses.redundancy import barlow_twins, directions, sigreg, vicreg
 from nolabel.networks.batchnorm import shuffled
 from nolabel.networks.memory import MemoryBank, Queue
+from tests.processes import ranks
 
 WORLD, N = 2, 8
 
@@ -119,7 +120,7 @@ def work(process: int, folder: str) -> None:
 @pytest.fixture(scope="module")
 def found(tmp_path_factory: pytest.TempPathFactory) -> tuple[dict[str, Tensor], list[dict[str, Tensor]]]:
     folder: Path = tmp_path_factory.mktemp("ranks")
-    torch.multiprocessing.spawn(work, (str(folder),), WORLD)
+    ranks(work, WORLD, str(folder))
     return look(), [torch.load(folder / f"{process}.pt", weights_only=True) for process in range(WORLD)]
 
 

@@ -5,6 +5,7 @@ import torch
 
 from nolabel import methods
 from tests.distributed.ranks import one_step, worker
+from tests.processes import ranks
 from tests.sampling import sample
 
 
@@ -30,7 +31,7 @@ def many(world, pools, request, tmp_path_factory):
         pools[world] = tmp_path_factory.mktemp(f"ranks{world}")
         calls = [i.callspec.params for i in request.session.items if "many" in i.fixturenames]
         names = sorted({call["name"] for call in calls if call["world"] == world})
-        torch.multiprocessing.spawn(worker, (world, str(pools[world]), names), nprocs=world)
+        ranks(worker, world, world, str(pools[world]), names)
     return pools[world]
 
 

@@ -11,6 +11,7 @@ from nolabel.engine import Checkpoints, Run
 from nolabel.engine.checkpoint import joined
 from nolabel.engine.monitor import Monitor
 from nolabel.engine.shard import gathered, part_of
+from tests.processes import ranks
 from tests.support import Feed, build, run
 
 NAMES = ("simclr", "dino", "mae")
@@ -73,7 +74,7 @@ def worker(rank: int, folder: str) -> None:
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
     place = tmp_path_factory.mktemp("shard")
-    torch.multiprocessing.spawn(worker, (str(place),), WORLD)
+    ranks(worker, WORLD, str(place))
     return place
 
 

@@ -1,14 +1,13 @@
 """A disk that fills up ends the run with one line; the last good checkpoint stays, and the run goes on from it."""
 
-import os
 import subprocess
-import sys
 import time
 
 import numpy as np
 import pytest
 
 from nolabel.engine import Checkpoints
+from tests.processes import ended, started
 from tests.support import NARROW
 
 SIZE = 24 * 2**20
@@ -41,47 +40,37 @@ def fill(place):
                 continue
 
 
-def nolabel(*argv, cwd):
-    env = {**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
-    return subprocess.Popen(
-        [sys.executable, "-m", "nolabel.cli", *map(str, argv)], cwd=cwd, env=env, stderr=subprocess.PIPE,
-        stdout=subprocess.DEVNULL, text=True,
-    )  # fmt: skip
-
-
 def test_the_last_good_checkpoint_survives_a_full_disk(small_disk, tmp_path):
     rng = np.random.default_rng(0)
     np.savez(tmp_path / "images.npz", images=rng.integers(0, 255, (64, 24, 24, 3), dtype=np.uint8))
     run = small_disk / "run"
-    process = nolabel(
+    process = started(
         "train", "simclr", "--data", "images.npz", "--epochs", 500, "--batch", 32, "--log-every", 1, "--dir", run,
         "--checkpoint-minutes", 0, "--processes", 1, "--hidden", NARROW["hidden"], "--out", NARROW["out"],
         "--evaluate", "--no-report", "--quiet", cwd=tmp_path,
     )  # fmt: skip
     limit = time.monotonic() + 120
-    while len(list((run / "checkpoints").glob("step-*.pt"))) < 2 and process.poll() is None:
+    while len(list((run / "checkpoints").glob("step-*.pt"))) < 2 and process.is_alive():
         assert time.monotonic() < limit
         time.sleep(0.02)
     fill(small_disk)
-    _, said = process.communicate(timeout=120)
-    (line,) = said.strip().splitlines()
-    assert process.returncode == 2 and line.startswith("nolabel: cannot write") and "No space" in line, said
+    (line,) = ended(process, tmp_path, 2).strip().splitlines()
+    assert line.startswith("nolabel: cannot write") and "No space" in line
     state = Checkpoints(run / "checkpoints").load()
     assert state is not None and state["step"] > 0
     assert not list((run / "checkpoints").glob(".*.tmp"))
 
-    blocked = nolabel("resume", run, "--quiet", cwd=tmp_path)
-    _, said = blocked.communicate(timeout=120)
-    assert blocked.returncode == 2 and len(said.strip().splitlines()) == 1, said
+    said = ended(started("resume", run, "--quiet", cwd=tmp_path), tmp_path, 2)
+    assert len(said.strip().splitlines()) == 1, said
     (small_disk / "filler").unlink()
-    again = nolabel("resume", run, "--quiet", cwd=tmp_path)
+    again = started("resume", run, "--quiet", cwd=tmp_path)
     seen = state["step"]
-    while again.poll() is None and time.monotonic() < limit:
+    while again.is_alive() and time.monotonic() < limit:
         newest = Checkpoints(run / "checkpoints").found()
         if newest and int(newest[-1].name[8:17]) > seen + 2:
             break
         time.sleep(0.02)
     again.terminate()
-    _, said = again.communicate(timeout=60)
-    assert again.returncode == 143 and "checkpoint" in said and len(said.strip().splitlines()) == 1, said
+    said = ended(again, tmp_path, 143, seconds=60)
+    assert "checkpoint" in said and len(said.strip().splitlines()) == 1, said
     assert Checkpoints(run / "checkpoints").load()["step"] > seen

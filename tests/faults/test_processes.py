@@ -16,6 +16,7 @@ from nolabel.core.fields import override
 from nolabel.options import Options
 from nolabel.resolve import resolve
 from nolabel.runs import begun_before
+from tests.processes import ended, started
 
 
 def waited(metrics, lines):
@@ -31,8 +32,7 @@ def test_torchrun_brings_a_run_back_when_a_rank_dies(tmp_path):
     argv = ["train", "simclr", "--data", "images.npz", "--epochs", "6", "--batch", "64", "--quiet"]
     argv += ["--log-every", "1", "--checkpoint-minutes", "0", "--evaluate", "--no-report"]
     env = {**os.environ, "OMP_NUM_THREADS": "1"}
-    whole = [sys.executable, "-m", "nolabel.cli", *argv, "--processes", "2", "--dir", "whole"]
-    assert subprocess.run(whole, cwd=tmp_path, env=env, capture_output=True, timeout=240).returncode == 0
+    ended(started(*argv, "--processes", "2", "--dir", "whole", cwd=tmp_path), tmp_path, 0)
     torchrun = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "--max-restarts", "2"]
     process = subprocess.Popen(
         [*torchrun, "--standalone", "-m", "nolabel.cli", *argv],
@@ -74,20 +74,16 @@ def test_a_slip_under_torchrun_is_one_line(tmp_path):
 def test_a_dead_rank_ends_the_run_and_resume_goes_on(tmp_path):
     rng = np.random.default_rng(0)
     np.savez(tmp_path / "images.npz", images=rng.integers(0, 255, (256, 24, 24, 3), dtype=np.uint8))
-    argv = [sys.executable, "-m", "nolabel.cli", "train", "simclr", "--data", "images.npz", "--processes", "2"]
-    argv += ["--epochs", "400", "--batch", "64", "--log-every", "1", "--checkpoint-minutes", "0", "--dir", "run"]
-    argv += ["--evaluate", "--no-report"]
-    env = {**os.environ, "OMP_NUM_THREADS": "1"}
-    process = subprocess.Popen(
-        argv, cwd=tmp_path, env=env, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True
-    )
+    argv = ["train", "simclr", "--data", "images.npz", "--processes", "2", "--epochs", "400", "--batch", "64"]
+    argv += ["--log-every", "1", "--checkpoint-minutes", "0", "--dir", "run", "--evaluate", "--no-report"]
+    process = started(*argv, cwd=tmp_path)
     waited(tmp_path / "run/metrics.jsonl", 4)
     ranks = subprocess.run(["pgrep", "-P", str(process.pid)], capture_output=True, text=True).stdout.split()
     assert len(ranks) == 2
     start = time.monotonic()
     os.kill(int(ranks[1]), signal.SIGKILL)
-    process.communicate(timeout=60)
+    process.join(60)
     assert time.monotonic() - start < 60
-    assert process.returncode not in (0, None)
+    assert process.exitcode not in (0, None)
     assert not any(os.path.exists(f"/proc/{r}") for r in ranks)
     assert list((tmp_path / "run/checkpoints").glob("step-*.pt"))

@@ -13,13 +13,14 @@ BROKEN = [("byol", {"predictor": False}), ("simsiam", {"stop_gradient": False}),
 
 
 def alarms(method, folder, **fields):
-    """The steps at which the alarm rang in 200 steps of the small recipe, with small batches."""
+    """The steps at which the alarm rang in 200 steps of the small recipe, with small batches of small pictures."""
     torch.set_num_threads(1)
     nl.train(
         method,
         "toyworld",
         steps=200,
-        batch=64,
+        batch=32,
+        size=24,
         processes=1,
         evaluate=(),
         report=False,

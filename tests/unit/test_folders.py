@@ -4,8 +4,6 @@ import json
 import os
 import shutil
 import signal
-import subprocess
-import sys
 import time
 
 import numpy as np
@@ -15,6 +13,7 @@ from PIL import Image
 
 import nolabel as nl
 from nolabel.cli import main
+from tests.processes import ended, started
 
 SHORT = {
     "steps": 3,
@@ -124,14 +123,12 @@ def test_a_run_goes_on_with_data_that_were_moved(run, moved, trained):
 
 @pytest.mark.parametrize("processes", ["1", "2"])
 def test_a_run_is_trained_once_at_a_time(trained, tmp_path, processes):
-    argv = [sys.executable, "-m", "nolabel.cli", "train", "simclr", "--data", str(trained / "photos"), "--minutes", "5"]
-    argv += ["--batch", "16", "--evaluate", "--no-report", "--quiet", "--dir", "run", "--processes", processes]
-    argv += ["--log-every", "1"]
-    env = {**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
-    process = subprocess.Popen(argv, cwd=tmp_path, env=env, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
+    argv = ["train", "simclr", "--data", trained / "photos", "--minutes", "5", "--batch", "16", "--evaluate"]
+    argv += ["--no-report", "--quiet", "--dir", "run", "--processes", processes, "--log-every", "1"]
+    child = started(*argv, cwd=tmp_path)
     try:
         folder, limit = tmp_path / "run", time.monotonic() + 120
-        while not (folder / "run.json").exists() and process.poll() is None and time.monotonic() < limit:
+        while not (folder / "run.json").exists() and child.is_alive() and time.monotonic() < limit:
             time.sleep(0.05)
         for again in (
             lambda: nl.resume(folder, quiet=True),
@@ -140,12 +137,12 @@ def test_a_run_is_trained_once_at_a_time(trained, tmp_path, processes):
             with pytest.raises(nl.UserError, match="is being trained by another process"):
                 again()
         metrics = folder / "metrics.jsonl"
-        while process.poll() is None and time.monotonic() < limit and not (metrics.exists() and metrics.read_bytes()):
+        while child.is_alive() and time.monotonic() < limit and not (metrics.exists() and metrics.read_bytes()):
             time.sleep(0.05)
-        process.send_signal(signal.SIGINT)
-        assert process.wait(60) == 130
+        os.kill(child.pid, signal.SIGINT)
+        ended(child, tmp_path, 130, seconds=60)
     finally:
-        process.kill()
+        child.kill()
     with pytest.raises(nl.UserError, match="holds a run already"):  # and no longer that it is being trained
         nl.train("simclr", trained / "photos", dir=folder, **SHORT)
 

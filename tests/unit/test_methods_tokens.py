@@ -435,19 +435,26 @@ def test_data2vec_hides_single_tokens_where_blocks_make_no_sense():
     assert loss.isfinite()
 
 
+@pytest.mark.parametrize("name", ["mae", "beit", "ijepa"])
+def test_what_is_told_by_place_is_told_in_one_size(name):
+    method = build(name, views={"size": 16, "test_size": 32})
+    with pytest.raises(UserError, match="must be alike"):
+        method(method.views(Noise.of(method).at(0, 0), generator(0)), Clock(0, 10, 5))
+
+
 # ---- MSN
 
 
 def test_msn_by_hand(monkeypatch):
     import nolabel.methods.masked.msn as module
 
-    method = build("msn", sinkhorn=False, mean_entropy=0.7)
+    method = build("msn", encoder="tiny_tokens", sinkhorn=False, mean_entropy=0.7)
     views, seen, real = views_of(method), {}, module.random_mask
     monkeypatch.setattr(module, "random_mask", lambda *a, **k: seen.setdefault("mask", real(*a, **k)))
     loss, logs = loss_of(method, views)
     net, keep = method.anchor, seen["mask"][0]
-    assert keep.shape == (4, round(0.85 * net["encoder"].length))
     encoder, whole, x = net["encoder"], *views["global"]
+    assert keep.shape == (4, round(0.85 * (x.shape[2] // encoder.patch) ** 2)) and encoder.size > x.shape[2]
     dropped = torch.cat([encoder.encode(encoder.embed(x)[b : b + 1, keep[b]])[:, 0] for b in range(4)])
     z = net["head"](torch.cat((dropped, encoder(views["local"].flatten(0, 1))))).double()
     goal = net["head"](encoder(whole)).double()

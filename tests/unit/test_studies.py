@@ -23,10 +23,9 @@ from nolabel.studies._ledger import Ledger, outdated
 from nolabel.studies._trial import Failed, Trial, settings_of
 from nolabel.studies.compare import cells_of, head, scores, table
 from nolabel.studies.learning import OWN, floor_of, holds, judged_by, own_of, page, rows
+from tests.processes import CLEAN
 from tests.support import Noise, build
 from tests.unit.data_files import write_folder
-
-SPAWN = multiprocessing.get_context("spawn")
 
 
 def record(method="simclr", data="d", seed=0, value=50.0, minutes=1.0, alarms=(), **more):
@@ -134,11 +133,11 @@ def test_another_folder_of_the_same_name_is_other_data(tmp_path):
 
 def test_processes_side_by_side_lose_nothing_and_claim_apart(tmp_path):
     path = tmp_path / "t.json"
-    workers = [SPAWN.Process(target=add_many, args=(str(path), range(i, 40, 2))) for i in range(2)]
-    here, there = SPAWN.Pipe(duplex=False)
+    workers = [CLEAN.Process(target=add_many, args=(str(path), range(i, 40, 2))) for i in range(2)]
+    here, there = CLEAN.Pipe(duplex=False)
     ledger = Ledger(path, lambda records: None)
     with ledger.claim(trial()) as mine:
-        third = SPAWN.Process(target=claimed, args=(str(path), there))
+        third = CLEAN.Process(target=claimed, args=(str(path), there))
         for process in (*workers, third):
             process.start()
         answer = here.recv()
@@ -338,6 +337,7 @@ def test_an_error_ends_the_other_workers(tmp_path, monkeypatch):
 
 def test_both_commands_on_a_folder(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("nolabel.studies._trial.FRESH", CLEAN)  # as fresh, and torch is imported already
     write_folder(tmp_path / "pets", 40, height=24)
     out = tmp_path / "out"
     load("learning")(("mae",), data=("pets",), seeds=1, minutes=0.01, out=out, processes=1)

@@ -14,6 +14,7 @@ from timm.models import checkpoint_seq
 from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 
+from nolabel.core import UserError
 from nolabel.networks.transformer import added_to_scores, attention_weights, sincos_positions, xavier
 
 
@@ -40,7 +41,14 @@ class ViTEncoder(nn.Module):
         """whether its weights were loaded"""
 
     def patchify(self, x: Tensor) -> Tensor:
-        """Images (B, C, side, side) -> (B, L, P), patches row by row, in each the order (row, column, channel)."""
+        """Images (B, C, side, side) of the encoder's own size -> (B, L, P), patches row by row, in each the order (row,
+        column, channel). Raises UserError for another size, whose patches have other places.
+        """
+        if x.shape[2] != self.size:
+            raise UserError(
+                f"views of {x.shape[2]} px for an encoder of {self.size} px: what patches hold is told by their place, so "
+                "--views.size and --views.test-size must be alike"
+            )
         p = self.patch
         x_BChwpp = x.unfold(2, p, p).unfold(3, p, p)
         return x_BChwpp.permute(0, 2, 3, 4, 5, 1).flatten(3).flatten(1, 2)

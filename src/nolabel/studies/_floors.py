@@ -69,7 +69,7 @@ FLOORS: dict[str, Floor] = {
     "moco_v1": Floor(80, 7.7),
     "moco_v2": Floor(80, 5.5),
     "moco_v3": Floor(80, 6.2),
-    "msn": Floor(180, 3.0),
+    "msn": Floor(200, 6.0),
     "mugs": Floor(72, 3.2),
     "multimae": Floor(30, 8.0, "own loss"),
     "next_token": Floor(220, 0.33, "own accuracy"),

@@ -19,7 +19,7 @@ import random
 import torch
 import torch.nn.functional as F
 
-from nolabel.core import Method, Optim
+from nolabel.core import Method, Optim, UserError
 from nolabel.core.random import fold
 from nolabel.encoders.vit import fixed_positions
 from nolabel.networks.decoder import Decoder
@@ -61,7 +61,12 @@ class IJEPA(Method):
         x, N = views["x"], self.targets
         target, context = self.sizes(t)
         context_BK, target_BNT = multiblock(len(x), self.encoder.grid, target, context, N, device=x.device)
-        h_BKD = self.encoder.encode(take(self.encoder.embed(x), context_BK))
+        tokens_BLD = self.encoder.embed(x)
+        if tokens_BLD.shape[1] != self.encoder.length:
+            raise UserError(
+                "views have another size than the encoder: --views.size and --views.test-size must be alike"
+            )
+        h_BKD = self.encoder.encode(take(tokens_BLD, context_BK))
         each = [y.repeat_interleave(N, 0) for y in (h_BKD, context_BK)]
         guess_BNTD = self.predictor(*each, target_BNT.flatten(0, 1)).float().unflatten(0, (-1, N))
         with torch.no_grad():

@@ -61,8 +61,9 @@ class MSN(Method):
 
     def forward(self, views, t):
         encoder, (whole_BCHW, x_BCHW) = self.anchor["encoder"], views["global"]
-        keep_BK, _ = random_mask(len(x_BCHW), encoder.length, self.hide, device=x_BCHW.device)
-        h_BD = [encoder.encode(take(encoder.embed(x_BCHW), keep_BK))[:, 0]]
+        tokens_BLD = encoder.embed(x_BCHW)
+        keep_BK, _ = random_mask(*tokens_BLD.shape[:2], self.hide, device=x_BCHW.device)
+        h_BD = [encoder.encode(take(tokens_BLD, keep_BK))[:, 0]]
         if "local" in views:
             h_BD.append(encoder.encode(encoder.embed(views["local"].flatten(0, 1)))[:, 0])
         with torch.no_grad():

@@ -3,7 +3,7 @@
 from dataclasses import replace
 
 from nolabel.recipes import Recipe
-from nolabel.recipes.tiny import STRONG, TOKENS, multi_crop, one_view
+from nolabel.recipes.tiny import MUON, STRONG, TOKENS, multi_crop, one_view
 from nolabel.views.audio import LogMel
 from nolabel.views.image import OneView
 from nolabel.views.video import OneClip
@@ -94,20 +94,21 @@ def data2vec(size: int) -> Recipe:
 
 
 def msn(size: int) -> Recipe:
-    """4 x 4 patches of two large views and a small one, 256 prototypes, a target that follows at once: toy world, one minute
-    on one core, linear 27.6, random init 20.8 (8 x 8 patches, batch 128, momentum 0.98: 24.1, 22.5); one seed.
+    """Tokens behind convolutions, crops of 6 x 6 of the 8 x 8 patches, without small ones; 256 prototypes, a target that
+    follows at once. Toy world, one minute on one core: 20-NN 30.1 and linear 43.0, random init 15.0 and 20.1, one seed
+    (`tiny_tokens_coarse`, large crops and a small one: linear 26.3 over three seeds).
     """
     return Recipe(
-        "tiny_tokens_coarse",
+        "tiny_hybrid",
         batch=64,
         minutes=2.5,
         fields={
             "prototypes": 256,
             "hidden": 512,
             "out": 128,
-            "momentum": (0.8, 1.0),
-            "views": replace(multi_crop(size, locals=1), jitter=STRONG),
-            "optim": replace(TOKENS, lr=1.2e-2),
+            "momentum": (0.5, 1.0),
+            "views": replace(multi_crop(size, 6 * (size // 8), locals=0), jitter=STRONG),
+            "optim": MUON,
         },
     )
 
