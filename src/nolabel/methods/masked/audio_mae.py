@@ -5,8 +5,10 @@ arXiv:2207.06405.
 
     L = that of mae                                                                                        (section 3)
 
-Shapes: those of mae; tokens are patches of 16 bands and 16 frames. Differs: log-mel is that of `views.audio`, not that of
-Kaldi; the summary token is the mean of the others.
+Neighbours in pitch and time belong together: the decoder attends within windows of 4 x 4 tokens, every second block's
+shifted by two in time (section 3); `--window 0 --depth 8` is its global one. Shapes: those of mae; tokens are patches of
+16 bands and 16 frames. Differs: log-mel is that of `views.audio`, not that of Kaldi; the summary token is the mean of the
+others, and the decoder does without.
 """
 
 from nolabel.core import Optim, Preset
@@ -18,8 +20,9 @@ AUDIO_MAE = Preset(
     {
         "hide": 0.8,
         "width": 512,
-        "depth": 8,
+        "depth": 16,
         "heads": 16,
+        "window": 4,
         "views": LogMel(rate=16000, seconds=10.24, mels=128, gain=(-3.0, 3.0)),
         "optim": Optim("adamw", lr=2e-4, weight_decay=1e-4, betas=(0.9, 0.95), warmup_epochs=3),
     },

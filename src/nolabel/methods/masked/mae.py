@@ -33,6 +33,8 @@ class MAE(Method):
     """of the decoder"""
     heads: int = 16
     """of the decoder"""
+    window: int = 0
+    """side in tokens of the windows within which the decoder attends (Audio-MAE); 0: everywhere"""
     normalise: bool = True
     """standardise each target token (norm_pix_loss)"""
     by_channel: bool = False
@@ -44,7 +46,8 @@ class MAE(Method):
         fixed_positions(tokens)
         tokens.pool = "mean"
         self.encoder = tokens
-        self.decoder = Decoder(tokens.dim, self.width, self.depth, self.heads, tokens.grid, tokens.patch_dim)
+        sizes = self.width, self.depth, self.heads, tokens.grid, tokens.patch_dim
+        self.decoder = Decoder(tokens.dim, *sizes, window=self.window)
 
     def forward(self, views, t):
         guess_BMP, hide_BM = self.guess(views["x"])
