@@ -109,17 +109,18 @@ def export(run: Run, /, to: Path, modality: str | None = None) -> None:
     print(*api.load(run).export(to, modality), sep="\n")
 
 
-def report(run: Run, /) -> None:
+def report(run: Run, /, data: str | None = None) -> None:
     """Write report.html of a run again.
 
     Args:
         run: the folder of the run
+        data: what its pictures are of; default: the run's own data
 
     Example: nolabel report runs/simclr-photos
     """
     from nolabel import api
 
-    print(api.load(run).report())
+    print(api.load(run).report(data))
 
 
 def methods(json: bool = False) -> None:

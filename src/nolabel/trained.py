@@ -370,47 +370,48 @@ class Trained:
             return fresh
         return kept_by_modality(plans.build_method(self.plan, self._info), self.plan.inputs)[modality]
 
-    def report(self) -> Path:
-        """Write `report.html`, one page that needs nothing else."""
+    def report(self, data: str | None = None) -> Path:
+        """Write `report.html`, one page that needs nothing else; its pictures are of `data`, by default the run's own."""
         from nolabel.report import sample_pictures, write_report
 
-        data, rng = self.built.data, generator(0)
-        split = data.splits.get("test", data.splits["train"])
+        seen, rng = self._open(data), generator(0)
+        split = seen.splits.get("test", seen.splits["train"])
         rows = torch.randperm(len(split), generator=rng)[:2000].sort().values
         taken = split.take(rows)
         modality = self._modality(None)
         features = self._features(split, modality, rows=taken["index"])
         labels = taken["label"].numpy() if "label" in taken else None
-        reads = self.built.method.views.reads
+        reads = self._views.reads
         return write_report(
             self.folder,
-            images=sample_pictures(taken, reads, data),
+            images=sample_pictures(taken, reads, seen),
             features=features.x.numpy(),
             labels=labels,
-            classes=data.info.classes,
-            galleries=self._galleries({name: taken[name][:8] for name in reads}),
-            notes=[*data.notes, *skipped(data)],
+            classes=seen.info.classes,
+            galleries=self._galleries({name: taken[name][:8] for name in reads}, seen),
+            notes=[*seen.notes, *skipped(seen)],
         )
 
-    def _galleries(self, few: Batch) -> list[Any]:
+    def _galleries(self, few: Batch, data: Data) -> list[Any]:
         """What the method has to show on a few samples, from its newest checkpoint; what token encoders look at."""
         from nolabel.report import Gallery, shown_pictures, still, token_pictures
 
         galleries = []
-        method, found = self.built.method, Checkpoints(self.folder / "checkpoints").load(tell)
+        found = Checkpoints(self.folder / "checkpoints").load(tell)
         if found is not None:
+            method = plans.build_method(self.plan, self._info)
             method.load_state_dict(found["method"])
             method.eval()
             few = {**few, "index": torch.arange(len(next(iter(few.values()))))}
             with torch.no_grad():
                 seed_all(1)
                 shown = method.show(method.views(few, generator(1)), plans.clock_at_end(found))
-            rows = [(name, shown_pictures(x, method.views, self.built.data)) for name, x in shown.items()]
+            rows = [(name, shown_pictures(x, method.views, data)) for name, x in shown.items()]
             if rows:
                 galleries.append(Gallery("What the method makes", "One column a sample, as its views see it.", rows))
         for modality, net in self.encoders.items():
-            x = method.views.plain(few)[modality]
-            galleries += token_pictures(net, x, shown_pictures(still(x), method.views, self.built.data))
+            x = self._views.plain(few)[modality]
+            galleries += token_pictures(net, x, shown_pictures(still(x), self._views, data))
         return galleries
 
     def _open(self, data: str | Path | None, more: Sequence[str] = ()) -> Data:

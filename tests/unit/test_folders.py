@@ -109,6 +109,14 @@ def test_an_encoder_is_judged_and_used_where_its_data_have_gone(run, moved):
         nl.load(run).embed()
 
 
+def test_a_page_is_written_with_data_that_were_moved(run, moved):
+    with pytest.raises(nl.UserError, match="no longer at"):
+        nl.load(run).report()
+    main(["report", str(run), "--data", str(moved)])
+    page = (run / "report.html").read_text()
+    assert all(said in page for said in ("cold", "warm", "data:image"))
+
+
 def test_a_run_goes_on_with_data_that_were_moved(run, moved, trained):
     with pytest.raises(nl.UserError, match="--data PLACE"):
         nl.resume(run, quiet=True)
