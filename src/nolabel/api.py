@@ -16,7 +16,8 @@ from nolabel import plan as plans
 from nolabel.access import Access
 from nolabel.core import UserError
 from nolabel.core.dist import barrier, rank, share, world
-from nolabel.core.fields import nearest, override, to_json
+from nolabel.core.errors import nearest
+from nolabel.core.fields import override, to_json
 from nolabel.core.random import fold, generator
 from nolabel.data import Data, Prefetcher, at_rest
 from nolabel.encoders.files import save_encoder

@@ -235,12 +235,12 @@ def _train(argv: list[str]) -> None:
             )
             return
         _fail("name a method: 'nolabel methods' lists them, e.g. nolabel train simclr")
+    parsed = train_parser(argv[0], argv[1:])
+    options, changes = given_fields(argv[0], parsed, argv[1:])
     from nolabel import api
     from nolabel.engine.parallel import own
 
     own()
-    parsed = train_parser(argv[0], argv[1:])
-    options, changes = given_fields(argv[0], parsed, argv[1:])
     _show(api.train_with(argv[0], options, changes))
 
 
@@ -345,7 +345,7 @@ def _one_line(text: str, prog: str) -> str:
 
 def _known(error: Exception) -> int | None:
     """The exit code of an error that is told in one line; None for a bug of ours."""
-    from nolabel.core import UserError
+    from nolabel.core.errors import UserError
 
     if isinstance(error, UserError):
         return 2

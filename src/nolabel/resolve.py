@@ -15,7 +15,8 @@ from torch import nn
 from nolabel import encoders, methods, recipes
 from nolabel.core import Clock, DataInfo, Method, UserError
 from nolabel.core.dist import world
-from nolabel.core.fields import from_json, nearest, override, to_json
+from nolabel.core.errors import nearest
+from nolabel.core.fields import from_json, override, to_json
 from nolabel.data import FRAMES, SECONDS, Data, Form, open_data
 from nolabel.engine import Settings
 from nolabel.engine.parallel import cores, started

@@ -13,7 +13,8 @@ from typing import Any
 from nolabel import plan as plans
 from nolabel.core import UserError
 from nolabel.core.dist import rank
-from nolabel.core.fields import nearest, to_json
+from nolabel.core.errors import nearest
+from nolabel.core.fields import to_json
 from nolabel.data import Data
 from nolabel.encoders.files import encoder_files
 from nolabel.engine import Checkpoints

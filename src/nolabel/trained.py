@@ -16,7 +16,8 @@ from torch import Tensor, nn
 from nolabel import methods
 from nolabel import plan as plans
 from nolabel.core import Batch, DataInfo, Method, UserError, kept_by_modality
-from nolabel.core.fields import from_json, nearest
+from nolabel.core.errors import nearest
+from nolabel.core.fields import from_json
 from nolabel.core.random import generator, seed_all
 from nolabel.data import Data, as_stored, open_data
 from nolabel.encoders.files import (

@@ -227,6 +227,19 @@ def test_ctrl_c_writes_a_checkpoint_and_resume_ends_bitwise_alike(photos, tmp_pa
     assert steps == sorted(set(steps))
 
 
+@pytest.mark.parametrize("argv", [("train", "simcl"), ("explain", "simcl"), ("trian", "simclr"), ("train",)])
+def test_a_slip_in_a_name_does_not_wait_for_torch(argv):
+    code = f"""
+import sys
+from nolabel.cli import main
+try:
+    main({list(argv)!r})
+except SystemExit as stop:
+    sys.exit(3 if "torch" in sys.modules else stop.code)
+"""
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, timeout=60).returncode == 2
+
+
 def test_help_is_quick(tmp_path):
     for argv, limit in ((["--help"], 0.4), (["methods"], 0.6)):
         took = []

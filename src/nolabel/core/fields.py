@@ -1,13 +1,12 @@
 """Hyper-parameters are fields: their JSON form, and the flags they become."""
 
 import dataclasses
-import difflib
 import types
 import typing
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
-from nolabel.core.types import UserError
+from nolabel.core.errors import UserError, nearest
 
 
 def to_json(value: Any) -> Any:
@@ -100,12 +99,3 @@ def override(value: Any, changes: dict[str, Any]) -> Any:
     for head, more in nested.items():
         flat[head] = override(flat.get(head, getattr(value, head)), more)
     return dataclasses.replace(value, **flat)
-
-
-def nearest(name: str, known: Iterable[str]) -> str:
-    """Words to end an error with: the nearest known name, or all known names where they are few."""
-    known = list(known)
-    close = difflib.get_close_matches(name, known, 1, 0.5)
-    if close:
-        return f"; did you mean '{close[0]}'?"
-    return f" (there are: {', '.join(sorted(known))})" if 0 < len(known) <= 24 else ""

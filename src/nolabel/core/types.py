@@ -8,6 +8,8 @@ from typing import Any, ClassVar, Protocol, runtime_checkable
 import torch
 from torch import Tensor
 
+from nolabel.core.errors import UserError
+
 Batch = dict[str, Any]
 """Named tensors of one batch. Fixed names: `image video audio points text label index` (+ `depth segmentation`).
 
@@ -20,10 +22,6 @@ PAD, MASK, START, END, UNKNOWN = range(5)
 
 Logs = dict[str, Tensor]
 """Named 0-d detached tensors that stay on the device until the engine writes them."""
-
-
-class UserError(Exception):
-    """Something the user can mend. Its text is one line: what is wrong, where, what to do. The command exits with 2."""
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from nolabel.core import UserError
-from nolabel.core.fields import nearest
+from nolabel.core.errors import nearest
 from nolabel.core.random import fold, generator
 from nolabel.data.columns import ArrayColumn
 from nolabel.data.pieces import recording_of

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 
 from nolabel.core import UserError
-from nolabel.core.fields import nearest
+from nolabel.core.errors import nearest
 from nolabel.data import arrays, folder, hub, named, parquet, shards, table, toy
 from nolabel.data.cache import Progress, cached, fits, sample_bytes
 from nolabel.data.columns import ArrayColumn, Column, Store

@@ -27,7 +27,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from nolabel.core import UserError
-from nolabel.core.fields import nearest
+from nolabel.core.errors import nearest
 from nolabel.data.columns import Column
 from nolabel.data.form import Form
 from nolabel.data.listing import Listing

@@ -4,7 +4,7 @@ import math
 from dataclasses import dataclass
 
 from nolabel.core import UserError
-from nolabel.core.fields import nearest
+from nolabel.core.errors import nearest
 
 CHOICES = {"precision": ("auto", "bf16", "fp32"), "nonfinite": ("stop", "skip")}
 

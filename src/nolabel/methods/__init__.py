@@ -37,9 +37,10 @@ def names() -> list[str]:
 
 def load(name: str) -> "type[Method]":
     """The method class of a file: the only class in it that is a `Method`. Raises UserError for an unknown name."""
+    family = _path(name).parent.name  # before torch is imported
     from nolabel.core import Method, Preset
 
-    module = importlib.import_module(f"nolabel.methods.{_path(name).parent.name}.{name}")
+    module = importlib.import_module(f"nolabel.methods.{family}.{name}")
     for value in vars(module).values():
         if isinstance(value, Preset):
             return _with_defaults(value, module.__name__)
@@ -167,8 +168,7 @@ def _is_text(node: ast.expr) -> bool:
 def _path(name: str) -> Path:
     files = _files()
     if name not in files:
-        from nolabel.core import UserError
-        from nolabel.core.fields import nearest
+        from nolabel.core.errors import UserError, nearest
 
         raise UserError(f"unknown method '{name}'{nearest(name, files)} ('nolabel methods' lists them all)")
     return files[name]

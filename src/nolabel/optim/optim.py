@@ -6,7 +6,7 @@ import torch
 from torch import nn
 
 from nolabel.core import Optim, UserError
-from nolabel.core.fields import nearest
+from nolabel.core.errors import nearest
 
 
 def undecayed(model: nn.Module) -> list[nn.Parameter]:

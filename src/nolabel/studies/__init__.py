@@ -19,7 +19,7 @@ def names() -> list[str]:
 def load(name: str) -> Callable[..., None]:
     """The function that runs a study. Raises `UserError` where there is none of that name."""
     from nolabel.core import UserError
-    from nolabel.core.fields import nearest
+    from nolabel.core.errors import nearest
 
     if name not in names():
         raise UserError(f"unknown study '{name}'{nearest(name, names())}")

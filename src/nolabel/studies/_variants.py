@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import tyro
 
 from nolabel.core import UserError
-from nolabel.core.fields import nearest
+from nolabel.core.errors import nearest
 from nolabel.studies import title
 from nolabel.studies._fill import fill, made_with
 from nolabel.studies._findings import Cell, Table

@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import tyro
 
 from nolabel.core import UserError
-from nolabel.core.fields import nearest
+from nolabel.core.errors import nearest
 from nolabel.studies._fill import fill, known, made_with
 from nolabel.studies._ledger import Ledger
 from nolabel.studies._trial import Trial, shown

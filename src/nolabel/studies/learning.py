@@ -11,7 +11,7 @@ import tyro
 
 from nolabel import methods
 from nolabel.core import UserError
-from nolabel.core.fields import nearest
+from nolabel.core.errors import nearest
 from nolabel.studies._fill import fill, known, made_with
 from nolabel.studies._floors import FLOORS, LESS_IS_BETTER, Floor
 from nolabel.studies._ledger import Ledger, outdated

@@ -15,8 +15,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from nolabel.core.errors import UserError
 from nolabel.core.random import fold
-from nolabel.core.types import UserError
 from nolabel.data.toyworld.profiles import Profile, profile_of
 
 SHAPES = ("disc", "square", "triangle", "star", "cross", "ring", "ell", "hexagon")

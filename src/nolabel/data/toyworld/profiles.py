@@ -3,7 +3,7 @@
 import math
 from dataclasses import dataclass
 
-from nolabel.core.types import UserError
+from nolabel.core.errors import UserError
 
 
 @dataclass(frozen=True)

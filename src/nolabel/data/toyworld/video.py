@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from nolabel.core.types import UserError
+from nolabel.core.errors import UserError
 from nolabel.data.toyworld import sound
 from nolabel.data.toyworld.factors import PROGRAMS, Factors, Streams, factors
 from nolabel.data.toyworld.images import depths, object_state, scene_state
