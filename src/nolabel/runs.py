@@ -75,9 +75,9 @@ def new_folder(options: Options, plan: Plan) -> Iterator[tuple[Path, int | None]
 
 
 def begun_before(options: Options, plan: Plan) -> Path | None:
-    """The folder of the run that an earlier start of the same command has begun, if there is something to go on with."""
+    """The folder of the run that an earlier start of the same command has begun, be it only that it has a plan."""
     made = [options.dir] if options.dir else list(itertools.takewhile(Path.exists, _names(plan)))
-    if not made or not _has_begun(made[-1]):
+    if not made or not (made[-1] / "run.json").exists():
         return None
     earlier = plans.read(made[-1] / "run.json")
     # a trained tokenizer lies in the folder

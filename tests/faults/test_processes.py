@@ -61,6 +61,12 @@ def test_a_run_that_starts_again_is_gone_on_with_only_if_it_is_the_same(tmp_path
     for changes, fields, found in (({}, {}, run.folder), ({"steps": 3}, {}, None), ({}, {"temperature": 0.3}, None)):
         plan, _ = resolve("simclr", override(options, changes), fields, lambda what, done: None)
         assert begun_before(options, plan) == found
+    for path in (run.folder / "metrics.jsonl", *run.folder.glob("encoder*"), *run.folder.glob("checkpoints/*")):
+        path.unlink()  # as if it had died before its first step
+    plan, _ = resolve("simclr", options, {}, lambda what, done: None)
+    assert begun_before(options, plan) == run.folder
+    nl.resume(run.folder, quiet=True)
+    assert (run.folder / "encoder.safetensors").exists()
 
 
 def test_a_slip_under_torchrun_is_one_line(tmp_path):
