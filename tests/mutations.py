@@ -230,6 +230,16 @@ MISTAKES = {
         "self.frames * self.stride * (1 if self.together or self.clips == 1 else 4)", "self.frames * self.stride",
         "tests/unit/test_views_video.py -k different_times",
     ),
+    "masks-of-another-grid": Mistake(
+        "tokens of small crops are hidden by the grid of the encoder", "methods/masked/msn.py",
+        "random_mask(*tokens_BLD.shape[:2],", "random_mask(len(x_BCHW), encoder.length,",
+        "tests/unit/test_methods_tokens.py -k msn_by_hand",
+    ),
+    "windows-stand-still": Mistake(
+        "no block of the local decoder shifts its windows", "networks/decoder.py",
+        "(0, self.window // 2) if i % 2 else", "(0, self.window // 2) if False else",
+        "tests/unit/test_mae_kinds.py -k within_windows",
+    ),
     "crops-take-all": Mistake(
         "a crop with too few points takes those outside, too", "views/points.py",
         "% own_B1)", "% order_BP.shape[1])", "tests/unit/test_points.py -k small_crops",
