@@ -21,7 +21,7 @@ nolabel: self-supervised and semi-supervised learning
   nolabel eval RUN [--data DATA]                                       judge its encoder again
   nolabel embed RUN --out FILE.parquet|.npy [--data DATA]              features of a data set
   nolabel export RUN --to FILE.safetensors|.pt|.onnx                   the encoder for timm, torch or ONNX
-  nolabel report RUN                                                   write its page again
+  nolabel report RUN [--data DATA]                                     write its page again
   nolabel compare METHOD... [--data DATA] [--minutes M] [--seeds N]    several methods on one budget: table and page
   nolabel study NAME ...                                               answer a question again: 'nolabel study' lists them
   nolabel methods [--json]                                             all methods with paper, family, modality
