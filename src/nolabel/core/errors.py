@@ -1,4 +1,4 @@
-"""What is said to the user in one line. Imports nothing, so that a slip need not wait for torch."""
+"""What is said to the user in one line. Does without torch, so that a slip need not wait for torch."""
 
 import difflib
 from collections.abc import Iterable
