@@ -165,7 +165,7 @@ def _go(built: Built, folder: Path, device: torch.device, quiet: bool, again: bo
 
     def feed(seed: int, start: int) -> Prefetcher:
         def to_device(batch: dict[str, Any], step: int) -> dict[str, Any]:
-            if device.type != "cuda":
+            if device.type == "cpu":
                 return batch
             return {k: v.pin_memory().to(device, non_blocking=True) for k, v in batch.items()}
 

@@ -6,12 +6,13 @@ value that changes nothing (factor 1, shift 0, sigma 0), so an executor needs no
 
 import itertools
 from collections.abc import Sequence
-from functools import cache
 from typing import TYPE_CHECKING, NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+
+from nolabel.core.constant import constant
 
 if TYPE_CHECKING:
     from nolabel.views.image import OneView
@@ -23,6 +24,7 @@ Jitter = tuple[float, float, float, float]
 
 _ATTEMPTS = 10  # as torchvision's RandomResizedCrop
 _COLUMNS = 2 * _ATTEMPTS + 13
+_ORDERS = tuple(itertools.permutations(range(4)))
 
 
 class Draws(NamedTuple):
@@ -63,7 +65,7 @@ def draw(
     return Draws(
         box=_crop_box(area, aspect, u[0], u[1], height, width, view.scale, view.ratio),
         flip=u[2] < view.flip,
-        order=_orders(device).index_select(0, (u[3] * 24).long()),
+        order=constant(_ORDERS, device, torch.int32).index_select(0, (u[3] * 24).long()),
         jitter=torch.stack((*factors, torch.where(jittered, _between(u[8], -turn, turn), 0.0)), 1),
         gray=u[9] < view.gray,
         sigma=torch.where(_happens(u[10], [v.blur for v in views]), _between(u[11], *view.blur_sigma), 0.0),
@@ -85,12 +87,6 @@ def channel_stats(
     if len(mean) == channels:
         return mean, std
     return (sum(mean) / len(mean),) * channels, (sum(std) / len(std),) * channels
-
-
-@cache
-def _orders(device: torch.device) -> Tensor:
-    """All orders of four operations (24, 4) int32."""
-    return torch.tensor(list(itertools.permutations(range(4))), dtype=torch.int32, device=device)
 
 
 def _between(u: Tensor, low: float, high: float) -> Tensor:

@@ -22,6 +22,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from nolabel.core.constant import constant
 from nolabel.core.types import Batch
 from nolabel.views import torch_executor
 from nolabel.views.draw import Draws, Jitter, Pair, channel_stats, draw, uncolored
@@ -242,8 +243,8 @@ def plain(
     top, left = round((x.shape[-2] - size) / 2), round((x.shape[-1] - size) / 2)
     x = x[..., top : top + size, left : left + size]
     mean, std = channel_stats(mean, std, x.shape[1])
-    scale_C11 = torch.tensor([1 / (255 * s) for s in std], device=x.device).view(-1, 1, 1)
-    shift_C11 = torch.tensor([m / s for m, s in zip(mean, std)], device=x.device).view(-1, 1, 1)
+    scale_C11 = constant(tuple(1 / (255 * s) for s in std), x.device).view(-1, 1, 1)
+    shift_C11 = constant(tuple(m / s for m, s in zip(mean, std)), x.device).view(-1, 1, 1)
     return (x * scale_C11 - shift_C11).contiguous(memory_format=torch.channels_last)
 
 
@@ -251,7 +252,7 @@ def to_uint8(x_BCHW: Tensor, mean: tuple[float, ...] = IMAGENET_MEAN, std: tuple
     """Undo the normalisation for pictures: float (B, C, H, W) -> uint8 (B, H, W, C), values outside [0, 1] clipped."""
     mean, std = channel_stats(mean, std, x_BCHW.shape[1])
     x_BHWC = x_BCHW.detach().float().permute(0, 2, 3, 1)
-    x_BHWC = x_BHWC * x_BHWC.new_tensor(std) + x_BHWC.new_tensor(mean)
+    x_BHWC = x_BHWC * constant(std, x_BHWC.device) + constant(mean, x_BHWC.device)
     return (x_BHWC * 255).round().clamp(0, 255).to(torch.uint8)
 
 

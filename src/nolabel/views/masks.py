@@ -12,6 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from nolabel.core.constant import constant
 from nolabel.core.types import MASK, PAD, UNKNOWN
 
 Grid = tuple[int, int]
@@ -208,7 +209,7 @@ def choice_block_mask(
     device = torch.device(device) if device is not None else (rng.device if rng else torch.device("cpu"))
     u_which, u_share = _noise((batch, 2), rng, device).unbind(1)
     which = (u_which * len(means)).long()
-    mean, spread = (torch.tensor(x, device=device)[which] for x in (means, spreads))
+    mean, spread = (constant(x, device)[which] for x in (means, spreads))
     target = ((mean + (2 * u_share - 1) * spread) * math.prod(grid)).long()
     return block_mask(batch, grid, target, min_block=(min(grid) // 3) ** 2, rng=rng, device=device)
 

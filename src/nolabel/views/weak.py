@@ -18,6 +18,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from nolabel.core.constant import constant
 from nolabel.core.types import Batch
 from nolabel.views.draw import channel_stats
 from nolabel.views.image import IMAGENET_MEAN, IMAGENET_STD, plain
@@ -213,7 +214,8 @@ OPERATIONS: tuple[Callable[[Tensor, Tensor], Tensor] | None, ...] = (
 def normalised(x_BCHW: Tensor, mean: tuple[float, ...], std: tuple[float, ...]) -> Tensor:
     """Pixels in [0, 1] by mean and deviation of each channel, channels last in memory."""
     mean, std = channel_stats(mean, std, x_BCHW.shape[1])
-    x_BCHW = (x_BCHW - x_BCHW.new_tensor(mean).view(-1, 1, 1)) / x_BCHW.new_tensor(std).view(-1, 1, 1)
+    mean_C11, std_C11 = (constant(values, x_BCHW.device).view(-1, 1, 1) for values in (mean, std))
+    x_BCHW = (x_BCHW - mean_C11) / std_C11
     return x_BCHW.contiguous(memory_format=torch.channels_last)
 
 

@@ -60,20 +60,21 @@ class RhoClips(Method):
 
     def forward(self, views, t):
         clips, (R, B) = views["clips"].flatten(0, 1), views["clips"].shape[:2]
-        one, other = (list(side) for side in zip(*permutations(range(R), 2)))
+        pairs = list(permutations(range(R), 2))
         groups = max(1, self.splits // world()) if self.base == "moco" else 1
         z_RBP = in_groups(self.online, clips, groups).unflatten(0, (R, B))
         if self.base == "simclr":
-            found = [nt_xent(z_RBP[r], z_RBP[s], self.temperature) for r, s in zip(one, other) if r < s]
+            found = [nt_xent(z_RBP[r], z_RBP[s], self.temperature) for r, s in pairs if r < s]
             loss, accuracy = (torch.stack(values).mean() for values in zip(*found))
             return loss, {"instance_accuracy": accuracy}
         key_RBP = shuffled(self.target, clips, groups).unflatten(0, (R, B))
+        keys = torch.stack([key_RBP[s] for _, s in pairs])  # an index from the host would be waited for
         if self.base == "byol":
             guess_RBP = self.head(z_RBP.flatten(0, 1)).unflatten(0, (R, B))
-            cosine = -negative_cosine(guess_RBP[one], key_RBP[other])
+            cosine = -negative_cosine(torch.stack([guess_RBP[r] for r, _ in pairs]), keys)
             return 2 - 2 * cosine, {"cosine": cosine.detach()}
-        pairs = z_RBP[one].flatten(0, 1), key_RBP[other].flatten(0, 1)
-        loss, accuracy = info_nce(*pairs, self.memory.rows, self.temperature)
+        queries = torch.stack([z_RBP[r] for r, _ in pairs])
+        loss, accuracy = info_nce(queries.flatten(0, 1), keys.flatten(0, 1), self.memory.rows, self.temperature)
         self.memory.enqueue(key_RBP.transpose(0, 1).flatten(0, 1))
         return loss, {"instance_accuracy": accuracy}
 

@@ -1,0 +1,174 @@
+"""A device that is not the CPU, for machines that have no other: `install` adds it to torch, for good in this process.
+
+A tensor on it wraps one of the host, which computes for it. As on a GPU it cannot meet a tensor of the host in an
+operation, unless that is a single number, nor be drawn by a generator of the host, nor be read as an array. `waits` says
+where the host would have waited for a GPU: where it reads a value, makes a shape that depends on one, or copies from one
+device to the other without `non_blocking`.
+"""
+
+import traceback
+from collections import Counter
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils import backend_registration
+from torch.utils._pytree import tree_flatten, tree_map, tree_unflatten
+
+DEVICE = torch.device("cpu")
+"""the device, once it is installed"""
+waits: Counter[str] = Counter()
+"""how often the host would have waited, by the lines of the package that made it"""
+
+_NAME = "elsewhere"
+_HostGenerator = torch.Generator
+_drawing: dict[int, torch.Generator] = {}
+"""the generators of the device, which live as long as the process: C++ hands them around without their Python type"""
+_library: list[torch.library.Library] = []
+aten = torch.ops.aten
+_INDEXED = {aten.index, aten.index_put, aten.index_put_, aten._index_put_impl_}
+_MIXED = {aten._to_copy, aten.copy_, *_INDEXED}
+_READS = {
+    aten._local_scalar_dense, aten.nonzero, aten.masked_select, aten._unique2, aten.unique_consecutive, aten.unique_dim,
+    aten.equal, aten.is_nonzero,
+}  # fmt: skip
+
+
+class There(torch.Tensor):
+    """A tensor on the device."""
+
+    inner: Tensor
+
+    @staticmethod
+    def __new__(cls, inner: Tensor) -> "There":
+        made = torch.Tensor._make_wrapper_subclass(
+            cls, inner.shape, strides=inner.stride(), storage_offset=inner.storage_offset(), dtype=inner.dtype, device=DEVICE
+        )
+        made.inner = inner
+        return made
+
+    @classmethod
+    def __torch_dispatch__(cls, func, types, args=(), kwargs=None):
+        return _compute(func, *args, **(kwargs or {}))
+
+    def __repr__(self, **unused):
+        return f"{_NAME}: {self.inner}"
+
+    def __reduce_ex__(self, protocol):
+        """A file holds what a map to the CPU would make of it."""
+        return self.inner.detach().__reduce_ex__(protocol)
+
+    def __deepcopy__(self, memo):
+        if id(self) not in memo:
+            copy = There(self.inner.detach().clone())
+            parameter = isinstance(self, nn.Parameter)
+            memo[id(self)] = nn.Parameter(copy, self.requires_grad) if parameter else copy.requires_grad_(self.requires_grad)
+        return memo[id(self)]
+
+    def tolist(self):
+        _wait("tolist")
+        return self.inner.detach().tolist()
+
+    def numpy(self, **unused):
+        raise TypeError(f"a tensor {_NAME} is no array; use Tensor.cpu() first")
+
+    def __array__(self, *unused):
+        return self.numpy()
+
+
+class _Generator(torch.Generator):
+    """A generator of either device."""
+
+    def __new__(cls, device="cpu"):
+        made = _HostGenerator()
+        if torch.device(device).type != _NAME:
+            return made
+        made = _HostGenerator.__new__(_GeneratorThere)
+        _drawing[made._cdata] = made
+        return made
+
+
+class _GeneratorThere(torch.Generator):
+    @property
+    def device(self):
+        return DEVICE
+
+
+def install() -> None:
+    """Add the device to torch."""
+    global DEVICE
+    backend_registration._setup_privateuseone_for_python_backend(_NAME)
+    DEVICE = torch.device(_NAME, 0)
+    type(getattr(torch, _NAME)).get_amp_supported_dtype = staticmethod(lambda: [torch.bfloat16])
+    _library.append(torch.library.Library("_", "IMPL"))
+    _library[0].fallback(_compute, dispatch_key="PrivateUse1")
+    torch.Generator = _Generator  # type: ignore[misc]
+    torch.tensor, torch.as_tensor = _in_two_steps(torch.tensor), _in_two_steps(torch.as_tensor)
+    Tensor.new_tensor = lambda self, data, dtype=None: torch.tensor(data, dtype=dtype or self.dtype, device=self.device)  # type: ignore
+    Tensor.pin_memory = lambda self, *unused: self  # type: ignore[method-assign]
+
+
+def _in_two_steps(make):
+    """Tensors of numbers are made on the host and then copied; C++ would do that where Python cannot see it."""
+
+    def made(data: Any, dtype=None, device=None, **more):
+        if device is None or torch.device(device).type != _NAME:
+            return make(data, dtype=dtype, device=device, **more)
+        return (data if isinstance(data, There) else make(data, dtype=dtype, **more)).to(device, dtype)
+
+    return made
+
+
+def _compute(func, *args, **kwargs):
+    """An operation on the host, with the manners of the device."""
+    packet = func.overloadpacket
+    flat, spec = tree_flatten((args, kwargs))
+    tensors = [x for x in flat if isinstance(x, Tensor)]
+    there = [x for x in tensors if isinstance(x, There)]
+    asked = kwargs.get("device")
+    ends_there = bool(there) if asked is None else torch.device(asked).type == _NAME
+    _check(func, packet, args, kwargs, tensors, there, ends_there)
+
+    args, kwargs = tree_unflatten([_inner(x) for x in flat], spec)
+    if asked is not None:
+        kwargs["device"] = "cpu"
+    kwargs.pop("pin_memory", None)
+    out = func(*args, **kwargs)
+    if packet is aten._to_copy:  # a copy, if both are one device, too
+        shared = any(isinstance(a, Tensor) and a.data_ptr() == out.data_ptr() for a in args)
+        out = out.clone() if shared else out
+    known = {id(x.inner): x for x in there} | {id(x): x for x in tensors}
+    return tree_map(lambda x: known.get(id(x), There(x) if ends_there else x) if isinstance(x, Tensor) else x, out)
+
+
+def _check(func, packet, args, kwargs, tensors, there, ends_there):
+    """Raise what a GPU would, and note waits."""
+    shapes = [tuple(x.shape) for x in tensors]
+    if packet not in _MIXED and there and any(not isinstance(x, There) and x.ndim for x in tensors):
+        raise RuntimeError(f"{func}: tensors of two devices, {shapes}")
+    drawn_by = kwargs.get("generator")
+    if drawn_by is not None and (drawn_by._cdata in _drawing) != ends_there:
+        raise RuntimeError(f"{func}: the generator is of another device than {shapes}")
+    if packet in _READS and there:
+        _wait(str(packet))
+    elif packet is aten._to_copy and bool(there) != ends_there and not kwargs.get("non_blocking"):
+        _wait(f"copy of {shapes[0]}")
+    elif packet is aten.copy_ and len(there) == 1 and not (len(args) > 2 and args[2]):
+        _wait(f"copy of {shapes[1]}")
+    elif packet in _INDEXED:
+        indices = [i for i in args[1] if i is not None]
+        if not isinstance(args[0], There) and any(isinstance(i, There) for i in indices):
+            raise RuntimeError(f"{func}: an index of another device than {shapes}")
+        if there and any(not isinstance(i, There) and i.ndim or i.dtype == torch.bool for i in indices):
+            _wait("index of the host, or of a mask")
+
+
+def _inner(x):
+    if isinstance(x, There):
+        return x.inner
+    return torch.device("cpu") if isinstance(x, torch.device) and x.type == _NAME else x
+
+
+def _wait(what: str) -> None:
+    frames = [f for f in traceback.extract_stack() if "/nolabel/" in f.filename]
+    waits[" < ".join([what, *(f"{f.filename.rpartition('/nolabel/')[2]}:{f.lineno}" for f in reversed(frames[-3:]))])] += 1
