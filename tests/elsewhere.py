@@ -6,19 +6,21 @@ where the host would have waited for a GPU: where it reads a value, makes a shap
 device to the other without `non_blocking`.
 """
 
-import traceback
+import sys
 from collections import Counter
+from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.utils import backend_registration
+from torch.utils._mode_utils import no_dispatch
 from torch.utils._pytree import tree_flatten, tree_map, tree_unflatten
 
 DEVICE = torch.device("cpu")
 """the device, once it is installed"""
 waits: Counter[str] = Counter()
-"""how often the host would have waited, by the lines of the package that made it"""
+"""how often the host would have waited, by what it waited for and the lines of the package that made it"""
 
 _NAME = "elsewhere"
 _HostGenerator = torch.Generator
@@ -42,7 +44,12 @@ class There(torch.Tensor):
     @staticmethod
     def __new__(cls, inner: Tensor) -> "There":
         made = torch.Tensor._make_wrapper_subclass(
-            cls, inner.shape, strides=inner.stride(), storage_offset=inner.storage_offset(), dtype=inner.dtype, device=DEVICE
+            cls,
+            inner.shape,
+            strides=inner.stride(),
+            storage_offset=inner.storage_offset(),
+            dtype=inner.dtype,
+            device=DEVICE,
         )
         made.inner = inner
         return made
@@ -62,7 +69,9 @@ class There(torch.Tensor):
         if id(self) not in memo:
             copy = There(self.inner.detach().clone())
             parameter = isinstance(self, nn.Parameter)
-            memo[id(self)] = nn.Parameter(copy, self.requires_grad) if parameter else copy.requires_grad_(self.requires_grad)
+            memo[id(self)] = (
+                nn.Parameter(copy, self.requires_grad) if parameter else copy.requires_grad_(self.requires_grad)
+            )
         return memo[id(self)]
 
     def tolist(self):
@@ -102,10 +111,19 @@ def install() -> None:
     type(getattr(torch, _NAME)).get_amp_supported_dtype = staticmethod(lambda: [torch.bfloat16])
     _library.append(torch.library.Library("_", "IMPL"))
     _library[0].fallback(_compute, dispatch_key="PrivateUse1")
+    _library.append(torch.library.Library("aten", "IMPL"))
+    for made in (aten.arange, aten.eye):  # C++ would make them empty and enlarge them, which a wrapper cannot see
+        for overload in (getattr(made, name) for name in made.overloads() if "out" not in name):
+            _library[1].impl(overload, partial(_compute, overload), "PrivateUse1")
     torch.Generator = _Generator  # type: ignore[misc]
     torch.tensor, torch.as_tensor = _in_two_steps(torch.tensor), _in_two_steps(torch.as_tensor)
-    Tensor.new_tensor = lambda self, data, dtype=None: torch.tensor(data, dtype=dtype or self.dtype, device=self.device)  # type: ignore
+    Tensor.new_tensor = _like
     Tensor.pin_memory = lambda self, *unused: self  # type: ignore[method-assign]
+
+
+def _like(self, data, dtype=None, device=None, **more):
+    """`Tensor.new_tensor`."""
+    return torch.tensor(data, dtype=dtype or self.dtype, device=device or self.device, **more)
 
 
 def _in_two_steps(make):
@@ -133,12 +151,25 @@ def _compute(func, *args, **kwargs):
     if asked is not None:
         kwargs["device"] = "cpu"
     kwargs.pop("pin_memory", None)
-    out = func(*args, **kwargs)
+    out = _OWN.get(packet, func)(*args, **kwargs)
+    if torch.Tag.inplace_view in func.tags and there:
+        _reshape(func, *tree_unflatten(flat, spec))
     if packet is aten._to_copy:  # a copy, if both are one device, too
         shared = any(isinstance(a, Tensor) and a.data_ptr() == out.data_ptr() for a in args)
         out = out.clone() if shared else out
     known = {id(x.inner): x for x in there} | {id(x): x for x in tensors}
     return tree_map(lambda x: known.get(id(x), There(x) if ends_there else x) if isinstance(x, Tensor) else x, out)
+
+
+def _reshape(func, args, kwargs):
+    """What a tensor is turned into in place is to be said of its wrapper, too."""
+    before = torch._C._meta_in_tls_dispatch_include()
+    with no_dispatch():
+        torch._C._set_meta_in_tls_dispatch_include(True)
+        try:
+            func(*args, **kwargs)
+        finally:
+            torch._C._set_meta_in_tls_dispatch_include(before)
 
 
 def _check(func, packet, args, kwargs, tensors, there, ends_there):
@@ -159,8 +190,31 @@ def _check(func, packet, args, kwargs, tensors, there, ends_there):
         indices = [i for i in args[1] if i is not None]
         if not isinstance(args[0], There) and any(isinstance(i, There) for i in indices):
             raise RuntimeError(f"{func}: an index of another device than {shapes}")
-        if there and any(not isinstance(i, There) and i.ndim or i.dtype == torch.bool for i in indices):
+        if there and any((i.ndim and not isinstance(i, There)) or i.dtype == torch.bool for i in indices):
             _wait("index of the host, or of a mask")
+
+
+def _gru_cell(input_B3, hidden_B3, h_BD, bias=None, hidden_bias=None):
+    """GPUs have a kernel for a whole cell (Cho et al., EMNLP 2014) -> new state, and what its backward needs."""
+    parts = [(x if b is None else x + b).chunk(3, 1) for x, b in ((input_B3, bias), (hidden_B3, hidden_bias))]
+    reset, keep = (torch.sigmoid(a + b) for a, b in zip(parts[0][:2], parts[1][:2]))
+    new = torch.tanh(parts[0][2] + reset * parts[1][2])
+    return new + keep * (h_BD - new), torch.cat((reset, keep, new, h_BD, parts[1][2]), 1)
+
+
+def _gru_cell_backward(grad_BD, kept, biased):
+    if grad_BD is None:
+        return None, None, None, None, None
+    reset, keep, new, h_BD, hidden_new = kept.chunk(5, 1)
+    by_keep = grad_BD * (h_BD - new) * keep * (1 - keep)
+    by_new = grad_BD * (1 - keep) * (1 - new.square())
+    by_reset = by_new * hidden_new * reset * (1 - reset)
+    gates = torch.cat((by_reset, by_keep, by_new), 1), torch.cat((by_reset, by_keep, by_new * reset), 1)
+    return *gates, grad_BD * keep, *(g.sum(0) if biased else None for g in gates)
+
+
+_OWN = {aten._thnn_fused_gru_cell: _gru_cell, aten._thnn_fused_gru_cell_backward: _gru_cell_backward}
+"""what the CPU has no kernel for"""
 
 
 def _inner(x):
@@ -170,5 +224,9 @@ def _inner(x):
 
 
 def _wait(what: str) -> None:
-    frames = [f for f in traceback.extract_stack() if "/nolabel/" in f.filename]
-    waits[" < ".join([what, *(f"{f.filename.rpartition('/nolabel/')[2]}:{f.lineno}" for f in reversed(frames[-3:]))])] += 1
+    frame, lines = sys._getframe(1), []
+    while frame and len(lines) < 3:
+        package, _, file = frame.f_code.co_filename.rpartition("/nolabel/")
+        lines += [f"{file}:{frame.f_lineno}"] if package else []
+        frame = frame.f_back
+    waits[" < ".join([what, *lines])] += 1

@@ -11,6 +11,8 @@ Rows are normalised inside; `accuracy` is detached: the share of anchors whose p
 
 from typing import Any
 
+import math
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -174,7 +176,7 @@ def nce(
     positive_BD: Tensor,
     noise_KD: Tensor,
     temperature: float,
-    partition: float | Tensor,
+    partition: float,
     skip_B: Tensor | None = None,
 ) -> tuple[Tensor, Tensor]:
     """Noise-contrastive estimation of a softmax over n rows (Wu, Xiong, Yu, Lin, CVPR 2018, eq. 4-7) -> (loss, accuracy).
@@ -186,14 +188,14 @@ def nce(
     positives. Rows may change in place before `backward`. Nothing is summed over ranks.
     """
     query_BD = _unit(query_BD) / temperature
-    odds = torch.as_tensor(partition, dtype=query_BD.dtype, device=query_BD.device) * len(noise_KD)
+    log_odds = math.log(partition * len(noise_KD))
     own_BP = (query_BD[:, None] * _unit(positive_BD).view(len(query_BD), -1, query_BD.shape[1])).sum(2)
     scores_BK = query_BD @ noise_KD.detach().to(query_BD.dtype, copy=True).T
     if skip_B is not None:
         skip_BS = skip_B.view(len(query_BD), -1)
         hidden_BS = torch.where(skip_BS >= 0, -torch.inf, 0.0).to(scores_BK.dtype)
         scores_BK = scores_BK.scatter_add(1, skip_BS.clamp(min=0), hidden_BS)
-    loss_B = F.softplus(odds.log() - own_BP).mean(1) + F.softplus(scores_BK - odds.log()).sum(1)
+    loss_B = F.softplus(log_odds - own_BP).mean(1) + F.softplus(scores_BK - log_odds).sum(1)
     return loss_B.mean(), (own_BP > scores_BK.amax(1, keepdim=True)).detach().to(loss_B.dtype).mean()
 
 
