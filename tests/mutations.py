@@ -253,6 +253,19 @@ MISTAKES = {
         'map_location="cpu", weights_only=True', 'map_location="cpu", weights_only=False',
         "tests/unit/test_engine.py -k unpickled",
     ),
+    "constant-copied-each-step": Mistake(
+        "the host waits in every step for the copy of a constant", "views/image.py",
+        "x_BHWC * constant(std, x_BHWC.device)", "x_BHWC * x_BHWC.new_tensor(std)",
+        "tests/contract/test_devices.py -k cpc_v2",
+    ),
+    "draws-of-the-host": Mistake(
+        "what is drawn stays on the host", "views/masks.py",
+        "constant(x, device)[which]", "constant(x, torch.device('cpu'))[which]", "tests/contract/test_devices.py -k ibot",
+    ),
+    "pictures-of-the-host": Mistake(
+        "the report shows the encoder samples on the host", "report/tokens.py",
+        "        x = x.to(next(encoder.parameters()).device)\n", "", "tests/unit/test_devices.py -k mae",
+    ),
 }  # fmt: skip
 
 

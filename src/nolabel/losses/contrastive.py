@@ -9,9 +9,8 @@ training does with gradients, it is the loss of the global batch.
 Rows are normalised inside; `accuracy` is detached: the share of anchors whose positive scores above every negative.
 """
 
-from typing import Any
-
 import math
+from typing import Any
 
 import torch
 import torch.nn.functional as F
