@@ -1,9 +1,11 @@
 """The verbs: train, resume, load, evaluate, embed, export. The command line calls these and adds nothing."""
 
 import dataclasses
+import gc
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, ExitStack, contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +23,7 @@ from nolabel.core.fields import override, to_json
 from nolabel.core.random import fold, generator
 from nolabel.data import Data, Prefetcher, at_rest
 from nolabel.encoders.files import save_encoder
-from nolabel.engine import Interrupted, Run
+from nolabel.engine import Interrupted, OutOfMemory, Run
 from nolabel.engine import parallel as processes
 from nolabel.engine.checkpoint import disk_of, held
 from nolabel.engine.monitor import Monitor
@@ -105,7 +107,7 @@ def train_with(method: str, options: Options, changes: dict[str, Any]) -> Traine
         if launched:
             del built  # the processes make their own
             return _launch(folder, plan, options.quiet, lock)
-        return _go(built, folder, device, options.quiet)
+        return _go(built, folder, device, options.quiet, shrink=options.batch is None and ranks == 1)
 
 
 def resume(folder: str | Path, quiet: bool = False, data: str | Path | None = None) -> Trained:
@@ -152,35 +154,32 @@ def load(folder: str | Path) -> Trained:
     return Trained(folder, plans.read(folder / "run.json"))
 
 
-def _go(built: Built, folder: Path, device: torch.device, quiet: bool, again: bool = False) -> Trained:
-    """Train to the end on all ranks; then rank 0 judges, exports and reports."""
+def _go(
+    built: Built, folder: Path, device: torch.device, quiet: bool, again: bool = False, shrink: bool = False
+) -> Trained:
+    """Train to the end on all ranks; then rank 0 judges, exports and reports.
+
+    `shrink`: a batch of which not even the first step fits into memory is halved, until one fits.
+    """
     keep_freed_memory()
     processes.spread()
-    plan, settings, first = built.plan, built.plan.settings, rank() == 0
-    if settings.batch % (world() * settings.accumulate):
-        raise UserError(
-            f"--batch {settings.batch} does not divide into {world()} processes x {settings.accumulate} parts"
-        )
-    source = built.source(settings.batch // settings.accumulate)
-
-    def feed(seed: int, start: int) -> Prefetcher:
-        def to_device(batch: dict[str, Any], step: int) -> dict[str, Any]:
-            if device.type == "cpu":
-                return batch
-            return {k: v.pin_memory().to(device, non_blocking=True) for k, v in batch.items()}
-
-        return Prefetcher(source, seed, start, then=to_device)
-
-    run = Run(
-        built.method, source, settings, feed=feed, data=Access(built, device), device=device, folder=folder, tell=tell,
-        observers=_observers(built, folder, device, quiet) if first else [],
-    )  # fmt: skip
-    if again:
-        run.resume()
-    if settings.compile:
-        for net in built.method.children():
-            net.compile()
-    run.train()
+    while True:
+        try:
+            run = _trained(built, folder, device, quiet, again)
+            break
+        except OutOfMemory as error:
+            settings = built.plan.settings
+            if not shrink or error.steps or settings.batch < 4 * settings.accumulate:
+                raise
+        plan = replace(built.plan, settings=replace(settings, batch=settings.batch // 2))
+        tell(f"a batch of {settings.batch} does not fit into the memory of the device; trying {plan.settings.batch}")
+        plans.write(plan, folder / "run.json")
+        built.method.to("meta")  # others still hold it
+        gc.collect()
+        if device.type == "cuda":
+            torch.cuda.empty_cache()
+        built = plans.build(plan, device, built.data)
+    plan, first = built.plan, rank() == 0
     weights = gathered(run.method.state_dict()) if run.sharded else None
     processes.stop()
     trained = Trained(folder, plan)
@@ -208,6 +207,36 @@ def _go(built: Built, folder: Path, device: torch.device, quiet: bool, again: bo
     except KeyboardInterrupt:
         raise Unjudged(folder) from None
     return trained
+
+
+def _trained(built: Built, folder: Path, device: torch.device, quiet: bool, again: bool) -> Run:
+    """Train to the end on all ranks."""
+    settings = built.plan.settings
+    if settings.batch % (world() * settings.accumulate):
+        raise UserError(
+            f"--batch {settings.batch} does not divide into {world()} processes x {settings.accumulate} parts"
+        )
+    source = built.source(settings.batch // settings.accumulate)
+
+    def feed(seed: int, start: int) -> Prefetcher:
+        def to_device(batch: dict[str, Any], step: int) -> dict[str, Any]:
+            if device.type == "cpu":
+                return batch
+            return {k: v.pin_memory().to(device, non_blocking=True) for k, v in batch.items()}
+
+        return Prefetcher(source, seed, start, then=to_device)
+
+    run = Run(
+        built.method, source, settings, feed=feed, data=Access(built, device), device=device, folder=folder, tell=tell,
+        observers=_observers(built, folder, device, quiet) if rank() == 0 else [],
+    )  # fmt: skip
+    if again:
+        run.resume()
+    if settings.compile:
+        for net in built.method.children():
+            net.compile()
+    run.train()
+    return run
 
 
 def _observers(built: Built, folder: Path, device: torch.device, quiet: bool) -> list[Observer]:

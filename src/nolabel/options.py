@@ -22,8 +22,9 @@ class Options:
     """tiny, tiny_tokens, any timm name (resnet18, vit_small_patch16_224, ...) or one of ours for other kinds of data;
     where a method takes several: video=NAME,audio=NAME"""
     size: int | None = None
-    """side of images and frames that the encoder sees, in pixels; by default that of small ones, else the paper's in its recipe
-    (imagenet), 64 on a CPU and 224 on a GPU in others; patches and small crops go with it"""
+    """side of images and frames that the encoder sees, in pixels; by default that of small ones (the toy world's are
+    32), else the paper's in its recipe (imagenet), 224 in the one for a GPU (cifar10), 64 in tiny; patches and small crops go
+    with it"""
     frames: int | None = None
     """frames of a stored clip of video; by default what the views or the recipe want, from 16 to 64"""
     fps: float | None = None
@@ -39,13 +40,13 @@ class Options:
     vocabulary: int | None = None
     """most different tokens of the tokenizer that is trained on the data; by default 4,096"""
     recipe: str = "auto"
-    """tiny, cifar10, imagenet (the paper); auto chooses by encoder, size and device"""
+    """tiny, cifar10, imagenet (the paper); auto chooses by encoder, size and device, and tiny for the toy world"""
     epochs: float | None = None
     minutes: float | None = None
     """wall time of training; all schedules end with it"""
     steps: int | None = None
     batch: int | None = None
-    """samples per optimiser step, over all processes"""
+    """samples per optimiser step, over all processes; by default the recipe's, or as many as fit into the memory of the GPU"""
     accumulate: int = 1
     """forward-backward passes per optimiser step"""
     seed: int = 0

@@ -17,9 +17,11 @@ from nolabel.core import Clock, DataInfo, Method, UserError
 from nolabel.core.dist import world
 from nolabel.core.errors import nearest
 from nolabel.core.fields import from_json, override, to_json
+from nolabel.core.random import generator
 from nolabel.data import FRAMES, SECONDS, Data, Form, open_data
 from nolabel.engine import Settings
 from nolabel.engine.parallel import cores, started
+from nolabel.evaluate.features import to_device
 from nolabel.options import PROTOCOLS, Options
 from nolabel.plan import Built, Plan, about, arguments_of, build, columns, give_labels, located, takes
 from nolabel.recipes import Recipe
@@ -44,12 +46,15 @@ def resolve(
     nets, weights = (_each(what, getattr(options, what), takes(kind)) for what in ("encoder", "init"))
     gpu = torch.cuda.is_available() and options.device != "cpu"
     tiny = all(name.startswith("tiny") for name in nets.values())
-    wanted = options.size or (224 if gpu or not tiny else None)
-    large = not tiny if nets else gpu
+    toy = options.data.partition(":")[0] == "toyworld"  # to be learned in minutes on any machine
+    large = not tiny if nets else gpu and not toy
     # the recipe says which columns are read; its numbers may follow from the size that the data then have
-    setting, draft = _recipe(method, options, wanted or 64, large)
-    if setting == "imagenet" and options.size is None:  # the paper's own
-        wanted = _side(draft.fields.get("views", kind.views)) or wanted
+    setting, draft = _recipe(method, options, options.size or (224 if large and not toy else 64), large)
+    wanted = options.size
+    if wanted is None and setting == "imagenet" and (not toy or options.recipe == setting):  # the paper's own
+        wanted = _side(draft.fields.get("views", kind.views)) or 224
+    elif wanted is None and setting == "cifar10" and large and not toy:
+        wanted = 224
     first = _made(kind, draft, changes, wanted or 64)
     reads = columns(first)
     asked = {f.name: getattr(options, f.name) for f in dataclasses.fields(Form) if hasattr(options, f.name)}
@@ -171,7 +176,8 @@ def _some_views(built: Built) -> dict[str, Any]:
     """The views of some samples."""
     split, method = built.data.splits["train"], built.method
     few = split.take(torch.arange(min(16, len(split))), columns(method))
-    return method.views(few, torch.Generator().manual_seed(0))
+    device = next(method.parameters()).device
+    return method.views(to_device(few, device), generator(0, device))
 
 
 def _look(built: Built, views: dict[str, Any]) -> None:
@@ -245,15 +251,13 @@ def _made(kind: type[Method], recipe: Recipe, changes: dict[str, Any], size: int
 
 
 def _recipe(method: str, options: Options, size: int, large: bool) -> tuple[str, Recipe]:
-    setting = options.recipe
-    if setting == "auto":
-        setting = ("cifar10" if size <= 64 else "imagenet") if large else "tiny"
-    found = recipes.find(setting, method, size)
-    if found is None and options.recipe == "auto":
-        found = next((r for s in ("tiny", "cifar10", "imagenet") if (r := recipes.find(s, method, size))), None)
-    if found is None:
-        raise UserError(f"{method} has no recipe '{setting}'")
-    return setting, found
+    """The setting that suits best of those that have a recipe for the method, or the one that was asked for."""
+    by_size = ("cifar10", "imagenet") if size <= 64 else ("imagenet", "cifar10")
+    suited = (*by_size, "tiny") if large else ("tiny", *by_size)
+    for setting in suited if options.recipe == "auto" else (options.recipe,):
+        if found := recipes.find(setting, method, size):
+            return setting, found
+    raise UserError(f"{method} has no recipe '{options.recipe}'")
 
 
 def _resized(views: Any, size: int) -> Any:

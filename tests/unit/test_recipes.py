@@ -150,3 +150,33 @@ def test_small_crops_are_whole_patches(name, size):
     encoder = encoders.make(recipe.encoder, (3, size, size))
     side = recipe.fields["views"].size
     assert encoder.embed(torch.zeros(1, 3, side, side)).shape[1] == (side // encoder.patch) ** 2 == 36
+
+
+@pytest.mark.parametrize(
+    ("method", "said", "setting", "side"),
+    [
+        ("simclr", {}, "tiny", 32),
+        ("mae", {"data": "toyworld:easy"}, "tiny", 32),
+        ("simclr", {"encoder": "resnet18"}, "cifar10", 32),
+        ("simclr", {"recipe": "imagenet"}, "imagenet", 224),
+    ],
+)
+def test_the_toy_world_is_learned_in_minutes_on_a_gpu_too(method, said, setting, side, monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda: "a GPU")
+    plan, _ = resolve(method, Options(**said), {}, lambda what, share: None)
+    assert (plan.recipe, plan.inputs["image"][-1]) == (setting, side)
+    assert plan.settings.minutes == 2.5 if setting == "tiny" else plan.settings.epochs >= 100
+
+
+@pytest.mark.parametrize(
+    ("method", "setting", "encoder", "side"),
+    [("simclr", "imagenet", "resnet50", 224), ("fixmatch", "cifar10", "resnet18", 224), ("vae", "tiny", "tiny", 64)],
+)
+def test_on_a_gpu_the_largest_setting_of_a_method_is_taken(method, setting, encoder, side, tmp_path, monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda: "a GPU")
+    pixels = np.random.default_rng(0).integers(0, 256, (12, 256, 256, 3), dtype=np.uint8)
+    np.savez(tmp_path / "photos.npz", image=pixels, label=np.arange(12) % 2)
+    plan, _ = resolve(method, Options(data=str(tmp_path / "photos.npz")), {}, lambda what, share: None)
+    assert (plan.recipe, plan.encoder, plan.inputs["image"][-1]) == (setting, encoder, side)

@@ -2,7 +2,7 @@
 
 from nolabel.engine.checkpoint import Checkpoints
 from nolabel.engine.observe import Observer
-from nolabel.engine.run import Interrupted, NonFinite, Run
+from nolabel.engine.run import Interrupted, NonFinite, OutOfMemory, Run
 from nolabel.engine.settings import Settings
 
-__all__ = ["Checkpoints", "Interrupted", "NonFinite", "Observer", "Run", "Settings"]
+__all__ = ["Checkpoints", "Interrupted", "NonFinite", "Observer", "OutOfMemory", "Run", "Settings"]

@@ -4,8 +4,8 @@ import math
 import signal
 import threading
 import time
-from collections.abc import Callable, Sequence
-from contextlib import nullcontext, suppress
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import replace
 from pathlib import Path
 from types import FrameType
@@ -39,6 +39,14 @@ class Interrupted(Exception):
 
 class NonFinite(UserError):
     """The loss or a gradient is NaN or infinite; the message names the step and the dump that replays it."""
+
+
+class OutOfMemory(UserError):
+    """A step needs more memory than the device has; `steps` were done before."""
+
+    def __init__(self, message: str, steps: int) -> None:
+        super().__init__(message)
+        self.steps = steps
 
 
 class Feed(Protocol):
@@ -209,7 +217,7 @@ class Run:
         restore = self._catch_signals()
         started: list[Observer] = []
         try:
-            with disk_of(self.folder):
+            with disk_of(self.folder), self._memory():
                 with whole(self.method):
                     for observer in self.observers:
                         observer.on_start(self)
@@ -279,6 +287,22 @@ class Run:
             method.after_step(t)
         self.step += 1
         self.pending.append(logs)
+
+    @contextmanager
+    def _memory(self) -> Iterator[None]:
+        """Say in one line that the memory of the device does not suffice."""
+        try:
+            yield
+        except RuntimeError as error:
+            # of the host torch says so in words alone
+            if not isinstance(error, torch.OutOfMemoryError) and "can't allocate memory" not in str(error):
+                raise
+            parts = 2 * self.settings.accumulate
+            raise OutOfMemory(
+                f"step {self.step + 1} needs more memory than there is on the device ({self.device.type}): take a smaller "
+                f"--batch than {self.settings.batch}, or --accumulate {parts}, which trains on it in {parts} parts",
+                self.total_step,
+            ) from error
 
     def _turn(self, t: Clock, views: list[Batch], turn: str, batches: list[Batch]) -> dict[str, Tensor]:
         method, optim, o = self.method, self.optims[turn], self.method.optim
