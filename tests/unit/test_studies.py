@@ -168,6 +168,20 @@ def test_a_training_that_shared_its_core_is_named():
     assert line.endswith("left of it: simclr, seed 2 (52%)")
 
 
+def test_machines_and_commits_are_said_once():
+    trials = [
+        record(),
+        record("byol", git="def"),
+        record("dino", started="2026-01-03T01:02:03"),
+        record(machine={"gpu": "G"}),
+    ]
+    assert made_with(trials) == [
+        "2026-01-02 to 2026-01-03, a processor, processes x threads 1 x 1; nolabel 0; commits abc (simclr, dino), def (byol)",
+        "2026-01-02, G; nolabel 0; commit abc: simclr",
+    ]
+    assert made_with([record()])[0].endswith("; commit abc")
+
+
 def test_what_a_floor_demands():
     margin, loss, share = Floor(10, 3.0), Floor(10, 0.5, "own loss"), Floor(10, 0.5, "own cycle_accuracy")
     assert holds(margin, 23.0, 20.0) and not holds(margin, 22.9, 20.0)

@@ -122,19 +122,24 @@ def brief(record: dict[str, Any]) -> str:
 
 
 def made_with(records: Sequence[dict[str, Any]]) -> list[str]:
-    """Days, machine and versions of the trials, a line for those that agree in both; then those that shared their core."""
-    groups: dict[str, list[dict[str, Any]]] = {}
+    """Days, machine, versions and commits of the trials, a line for each machine; then those that shared their core."""
+    machines: dict[str, dict[str, list[dict[str, Any]]]] = {}
     for r in records:
         versions = ", ".join(f"{name} {number}" for name, number in r["versions"].items())
         machine = r["machine"]
         where = machine["gpu"] or f"{machine['cpu']}, processes x threads {r['processes']} x {machine['threads']}"
-        groups.setdefault(f"{where}; {versions}; commit {r['git']}", []).append(r)
+        machines.setdefault(f"{where}; {versions}", {}).setdefault(str(r["git"]), []).append(r)
     lines = []
-    for how, some in groups.items():
-        days = sorted({r["started"][:10] for r in some})
+    for where, commits in machines.items():
+        days = sorted({r["started"][:10] for some in commits.values() for r in some})
         when = days[0] if len(days) == 1 else f"{days[0]} to {days[-1]}"
-        named = ", ".join(dict.fromkeys(r.get("variant") or r["method"] for r in some))
-        lines.append(f"{when}, {how}" + (f": {named}" if len(groups) > 1 else ""))
+        named = {
+            commit: ", ".join(dict.fromkeys(r.get("variant") or r["method"] for r in some))
+            for commit, some in commits.items()
+        }
+        said = [commit + (f" ({names})" if len(named) > 1 else "") for commit, names in named.items()]
+        alone = f": {next(iter(named.values()))}" if len(machines) > 1 and len(named) == 1 else ""
+        lines.append(f"{when}, {where}; commit{'s' if len(said) > 1 else ''} {', '.join(said)}{alone}")
     shared = [
         f"{r.get('variant') or r['method']}, seed {r['seed']} ({r['cpu_share']:.0%})"
         for r in records
