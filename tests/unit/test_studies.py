@@ -21,7 +21,7 @@ from nolabel.studies._fill import known, made_with
 from nolabel.studies._floors import FLOORS, Floor
 from nolabel.studies._ledger import Ledger, outdated
 from nolabel.studies._trial import Failed, Trial, settings_of
-from nolabel.studies.compare import cells_of, head, scores, table
+from nolabel.studies.compare import cells_of, head, markdown, scores, table
 from nolabel.studies.learning import OWN, floor_of, holds, judged_by, own_of, page, rows
 from tests.processes import CLEAN
 from tests.support import Noise, build
@@ -231,6 +231,19 @@ def test_comparison_has_controls_as_rows_once_a_seed():
     for r in records:
         r["scores"][0]["raw_input"] = None
     assert table(records, ["knn"])[-1]["method"] == "random init", "no row without numbers"
+
+
+def test_methods_with_a_toy_world_of_their_own_have_their_own_controls():
+    records = [record(value=40.0, meant="toyworld"), record("rotation", seed=7, value=60.0, meant="toyworld:upright")]
+    found = table(records, ["knn"])
+    assert [(r["method"], r["data"], r["knn"]) for r in found] == [
+        ("rotation", "toyworld:upright", 60.0), ("simclr", "toyworld", 40.0),
+        ("random init", "toyworld", 20.0), ("random init", "toyworld:upright", 27.0),
+        ("raw input", "toyworld", 30.0), ("raw input", "toyworld:upright", 30.0),
+    ]  # fmt: skip
+    cells = [head(["knn"], True), cells_of(found[0], ["knn"], True)]
+    assert cells[1][:4] == ["rotation", "tiny", "toyworld:upright", "60.0"]
+    assert markdown(cells)[1].startswith("| --- | --- | --- | ---: |")
 
 
 def test_the_listing_is_the_catalogue():

@@ -87,7 +87,9 @@ def compare(
         title += f", {labels if labels.isdecimal() else Path(labels).name} labels" if labels else ""
         command, how = f"nolabel compare {' '.join(named)} --data {name} --seeds {seeds}{given}", made_with(alike)
         write_json(out / f"{stem}.json", lines)
-        cells = [head(protocols), *(cells_of(line, protocols) for line in lines)]
+        # alone, the name of the toy world stands for the one that suits the method: to be compared with its own controls
+        differ = len({line["data"] for line in lines}) > 1
+        cells = [head(protocols, differ), *(cells_of(line, protocols, differ) for line in lines)]
         text = "\n".join(
             [f"# {title}", "", *markdown(cells), "", NOTE, "", f"`{command}`", "", *(f"- {x}" for x in how), ""]
         )
@@ -106,27 +108,32 @@ NOTE = (
 
 
 def table(records: Sequence[dict[str, Any]], protocols: Sequence[str]) -> list[dict[str, Any]]:
-    """One row a method, best first, then random init with each encoder, then the raw input."""
-    methods: dict[tuple[str, str], list[dict[str, Any]]] = {}
+    """One row a method, best first, then random init with each encoder, then the raw input, of all data there are."""
+    methods: dict[tuple[str, str, str], list[dict[str, Any]]] = {}
     for r in records:
-        methods.setdefault((r["method"], r["encoder"]), []).append(r)
+        methods.setdefault((r["method"], r["encoder"], meant(r)), []).append(r)
     rows = []
-    for (method, encoder), some in methods.items():
+    for (method, encoder, data), some in methods.items():
         costs = {k: mean(r[k] for r in some) for k in ("seconds", "samples_per_s", "memory")}
-        rows.append(
-            {"method": method, "encoder": encoder, **scores(some, protocols, "value"), **costs, "seeds": len(some)}
-        )
+        found = scores(some, protocols, "value")
+        rows.append({"method": method, "encoder": encoder, "data": data, **found, **costs, "seeds": len(some)})
     rows.sort(key=lambda row: -(row[protocols[0]] or 0.0))
     free = {"seconds": None, "samples_per_s": None, "memory": None}
-    for encoder in sorted({r["encoder"] for r in records}):
-        some = list({r["seed"]: r for r in records if r["encoder"] == encoder}.values())
+    for encoder, data in sorted({(r["encoder"], meant(r)) for r in records}):
+        some = list({r["seed"]: r for r in records if (r["encoder"], meant(r)) == (encoder, data)}.values())
         found = scores(some, protocols, "random_init")
-        rows.append({"method": "random init", "encoder": encoder, **found, **free, "seeds": len(some)})
-    some = list({r["seed"]: r for r in records}.values())
-    found = scores(some, protocols, "raw_input")
-    if any(value is not None for value in found.values()):  # not every protocol can do without an encoder
-        rows.append({"method": "raw input", "encoder": None, **found, **free, "seeds": len(some)})
+        rows.append({"method": "random init", "encoder": encoder, "data": data, **found, **free, "seeds": len(some)})
+    for data in sorted({meant(r) for r in records}):
+        some = list({r["seed"]: r for r in records if meant(r) == data}.values())
+        found = scores(some, protocols, "raw_input")
+        if any(value is not None for value in found.values()):  # not every protocol can do without an encoder
+            rows.append({"method": "raw input", "encoder": None, "data": data, **found, **free, "seeds": len(some)})
     return rows
+
+
+def meant(record: dict[str, Any]) -> str:
+    """The data that a method was trained on."""
+    return str(record.get("meant", record["data"]))
 
 
 def scores(records: Sequence[dict[str, Any]], protocols: Sequence[str], column: str) -> dict[str, float | None]:
@@ -141,22 +148,31 @@ def scores(records: Sequence[dict[str, Any]], protocols: Sequence[str], column: 
 
 def results(records: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
     """The scores as rows of results.json, which the page takes."""
-    names = ("method", "data", "seed", "encoder")
+    names = ("method", "seed", "encoder")
     return [
-        {**{k: r[k] for k in names}, **{k: v for k, v in s.items() if k != "settings"}}
+        {**{k: r[k] for k in names}, "data": meant(r), **{k: v for k, v in s.items() if k != "settings"}}
         for r in records
         for s in r["scores"]
     ]
 
 
-def head(protocols: Sequence[str]) -> list[str]:
-    """The head of the table."""
-    return ["method", "encoder", *protocols, "seconds", "samples/s", "memory (MiB)", "seeds"]
+def head(protocols: Sequence[str], data: bool = False) -> list[str]:
+    """The head of the table; with a column for the data where they differ."""
+    return [
+        "method",
+        "encoder",
+        *(["data"] if data else []),
+        *protocols,
+        "seconds",
+        "samples/s",
+        "memory (MiB)",
+        "seeds",
+    ]
 
 
-def cells_of(row: dict[str, Any], protocols: Sequence[str]) -> list[str]:
+def cells_of(row: dict[str, Any], protocols: Sequence[str], data: bool = False) -> list[str]:
     """One row of the table as text."""
-    cells = [row["method"], row["encoder"] or ""]
+    cells = [row["method"], row["encoder"] or "", *([row["data"]] if data else [])]
     for name in protocols:
         spread = "" if row[f"{name}_std"] is None else f" ± {row[f'{name}_std']:.1f}"
         cells.append("" if row[name] is None else f"{row[name]:.1f}{spread}")
@@ -166,5 +182,5 @@ def cells_of(row: dict[str, Any], protocols: Sequence[str]) -> list[str]:
 
 def markdown(cells: Sequence[Sequence[str]]) -> list[str]:
     """Cells as lines of Markdown, the first row as head; numbers to the right."""
-    rule = ["---", "---", *["---:"] * (len(cells[0]) - 2)]
+    rule = ["---" if name in ("method", "encoder", "data") else "---:" for name in cells[0]]
     return [f"| {' | '.join(row)} |" for row in (cells[0], rule, *cells[1:])]
