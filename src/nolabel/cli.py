@@ -218,6 +218,13 @@ def main(argv: list[str] | None = None) -> None:
         sys.exit(0)
     except Exception as error:
         code = _known(error)
+        if (
+            type(error).__name__ == "OutOfMemoryError"
+        ):  # of torch, which may not be imported; training has its own words
+            what = str(error).partition(".")[0]
+            _fail(
+                f"the GPU has too little memory ({what}): end what else uses it, or take a smaller --size or --encoder"
+            )
         if code is None:
             raise
         if not getattr(error, "told", False):

@@ -6,6 +6,7 @@ import pytest
 import torch
 
 import nolabel as nl
+from nolabel.cli import main
 from nolabel.methods.contrastive.simclr import SimCLR
 from tests.processes import answer
 
@@ -83,3 +84,14 @@ def test_memory_that_ends_on_the_way_ends_the_run(fits, tmp_path):
     fits["steps"] = 2
     with pytest.raises(nl.UserError, match="step 3 needs more memory"):
         nl.train("simclr", IMAGES, dir=tmp_path, **QUICK)
+
+
+def test_memory_that_ends_elsewhere_is_told_in_one_line(monkeypatch, capsys, tmp_path):
+    def load(run):
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
+
+    monkeypatch.setattr("nolabel.api.load", load)
+    with pytest.raises(SystemExit) as stop:
+        main(["eval", str(tmp_path)])
+    assert stop.value.code == 2
+    assert capsys.readouterr().err.startswith("nolabel: the GPU has too little memory (CUDA out of memory): ")
