@@ -36,6 +36,18 @@ _READS = {
 }  # fmt: skip
 
 
+LOWER = """addbmm addmm addmv addr baddbmm bmm chain_matmul conv1d conv2d conv3d conv_transpose1d conv_transpose2d
+    conv_transpose3d convolution einsum gru_cell linalg_multi_dot linear lstm_cell matmul mm mv prelu rnn_relu_cell rnn_tanh_cell
+    scaled_dot_product_attention _thnn_fused_gru_cell _thnn_fused_lstm_cell"""
+FULL = """acos asin binary_cross_entropy_with_logits cdist cosh cosine_embedding_loss cosine_similarity cross_entropy_loss cumprod
+    cumsum dist erfinv exp expm1 frobenius_norm group_norm hinge_embedding_loss huber_loss kl_div l1_loss layer_norm
+    linalg_matrix_norm linalg_vector_norm log log10 log1p log2 log_softmax logsumexp margin_ranking_loss mse_loss
+    multi_margin_loss multilabel_margin_loss native_layer_norm nll_loss nll_loss2d norm nuclear_norm pdist poisson_nll_loss pow
+    prod reciprocal renorm rsqrt sinh smooth_l1_loss soft_margin_loss softmax softplus sum tan triplet_margin_loss"""
+WIDEST = "addcdiv addcmul atan2 bilinear cat cross dot grid_sampler index_put scatter_add stack tensordot vdot"
+"""what autocast does on CUDA (torch.amp, "Autocast Op Reference"): in bfloat16, in float32, in the widest type it meets"""
+
+
 class There(torch.Tensor):
     """A tensor on the device."""
 
@@ -111,14 +123,36 @@ def install() -> None:
     type(getattr(torch, _NAME)).get_amp_supported_dtype = staticmethod(lambda: [torch.bfloat16])
     _library.append(torch.library.Library("_", "IMPL"))
     _library[0].fallback(_compute, dispatch_key="PrivateUse1")
+    _library[0].fallback(torch.library.fallthrough_kernel, dispatch_key="AutocastPrivateUse1")
     _library.append(torch.library.Library("aten", "IMPL"))
     for made in (aten.arange, aten.eye):  # C++ would make them empty and enlarge them, which a wrapper cannot see
         for overload in (getattr(made, name) for name in made.overloads() if "out" not in name):
             _library[1].impl(overload, partial(_compute, overload), "PrivateUse1")
+    for names, choose in ((LOWER, lambda found: torch.get_autocast_dtype(_NAME)), (FULL, lambda found: torch.float32),
+                          (WIDEST, lambda found: torch.float32 if torch.float32 in found else torch.bfloat16)):  # fmt: skip
+        for packet in (getattr(aten, name) for name in names.split()):
+            for overload in (getattr(packet, name) for name in packet.overloads() if "out" not in name):
+                _library[1].impl(overload, partial(_cast, overload, choose), "AutocastPrivateUse1")
+    _library[1].impl(aten.binary_cross_entropy.default, _refused, "AutocastPrivateUse1")
     torch.Generator = _Generator  # type: ignore[misc]
     torch.tensor, torch.as_tensor = _in_two_steps(torch.tensor), _in_two_steps(torch.as_tensor)
     Tensor.new_tensor = _like
     Tensor.pin_memory = lambda self, *unused: self  # type: ignore[method-assign]
+
+
+def _cast(func, choose, *args, **kwargs):
+    """An operation under autocast, with its tensors in the type that is chosen from theirs."""
+    flat, spec = tree_flatten((args, kwargs))
+    dtype = choose({x.dtype for x in flat if isinstance(x, Tensor)})
+    halves = (torch.float32, torch.bfloat16)
+    with torch._C._ExcludeDispatchKeyGuard(torch._C.DispatchKeySet(torch._C.DispatchKey.AutocastPrivateUse1)):
+        flat = [x.to(dtype) if isinstance(x, There) and x.dtype in halves else x for x in flat]
+        args, kwargs = tree_unflatten(flat, spec)
+        return func(*args, **kwargs)
+
+
+def _refused(*unused):
+    raise RuntimeError("binary_cross_entropy is unsafe to autocast: take binary_cross_entropy_with_logits")
 
 
 def _like(self, data, dtype=None, device=None, **more):
