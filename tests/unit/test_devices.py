@@ -23,7 +23,7 @@ def gone_through(method, folder):
     parallel.device_of = lambda name: elsewhere.DEVICE
     rng = torch.Generator().manual_seed(0)
     image, label = torch.randint(0, 256, (96, 16, 16, 3), generator=rng, dtype=torch.uint8), torch.arange(96) % 3
-    options = {"batch": 16, "processes": 1, "precision": "fp32", "quiet": True, "size": 16}
+    options = {"batch": 16, "processes": 1, "precision": "bf16", "quiet": True, "size": 16}
     options |= {"evaluate": ("knn",), **({"labels": "12"} if method == "fixmatch" else {"views.flip": 0.3})}
     nl.train(method, {"image": image.numpy(), "label": label.numpy()}, steps=3, dir=folder, report=False, **options)
     run = nl.load(folder)
