@@ -302,6 +302,8 @@ def _processes(options: Options, tiny: bool, batch: int, gpu: bool) -> int:
             raise UserError(
                 f"--processes {options.processes}: the batch of {batch} does not divide into that many parts"
             )
+        if gpu and options.processes > (count := torch.cuda.device_count()):
+            raise UserError(f"--processes {options.processes}: each has a GPU of its own, and there are {count}")
         return options.processes
     each = 32 * options.accumulate
     if gpu or not tiny or started():

@@ -9,8 +9,9 @@ import pytest
 import torch
 
 from nolabel import encoders, methods, recipes
-from nolabel.core import Clock, labelled_rows
+from nolabel.core import Clock, UserError, labelled_rows
 from nolabel.core.fields import override, to_json
+from nolabel.engine.parallel import device_of
 from nolabel.optim import learning_rate
 from nolabel.options import Options
 from nolabel.plan import build_method
@@ -180,3 +181,13 @@ def test_on_a_gpu_the_largest_setting_of_a_method_is_taken(method, setting, enco
     np.savez(tmp_path / "photos.npz", image=pixels, label=np.arange(12) % 2)
     plan, _ = resolve(method, Options(data=str(tmp_path / "photos.npz")), {}, lambda what, share: None)
     assert (plan.recipe, plan.encoder, plan.inputs["image"][-1]) == (setting, encoder, side)
+
+
+def test_more_processes_than_gpus_are_refused(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    with pytest.raises(UserError, match="--processes 4: each has a GPU of its own, and there are 2"):
+        resolve("simclr", Options(processes=4), {}, lambda what, share: None)
+    monkeypatch.setenv("LOCAL_RANK", "2")
+    with pytest.raises(UserError, match="process 3 finds no GPU of its own: there are 2; take fewer, or --device cpu"):
+        device_of("auto")

@@ -29,6 +29,10 @@ def device_of(name: str = "auto") -> torch.device:
         raise UserError(f"unknown device '{name}' (there are: auto, cpu, cuda)")
     if kind == "cuda" and not torch.cuda.is_available():
         raise UserError("this torch sees no CUDA device; leave --device at auto or say cpu")
+    if kind == "cuda" and local_rank() >= (count := torch.cuda.device_count()):
+        raise UserError(
+            f"process {local_rank() + 1} finds no GPU of its own: there are {count}; take fewer, or --device cpu"
+        )
     return torch.device("cuda", local_rank()) if kind == "cuda" else torch.device("cpu")
 
 
