@@ -166,6 +166,7 @@ def test_a_training_that_shared_its_core_is_named():
     assert not any("left of it" in line for line in made_with([alone, old]))
     *_, line = made_with([alone, record(seed=2, cpu_share=0.52)])
     assert line.endswith("left of it: simclr, seed 2 (52%)")
+    assert len(made_with([record(cpu_share=0.52, budget={"epochs": 1})])) == 1, "an epoch is as long on any core"
 
 
 def test_machines_and_commits_are_said_once():

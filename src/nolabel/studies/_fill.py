@@ -122,7 +122,7 @@ def brief(record: dict[str, Any]) -> str:
 
 
 def made_with(records: Sequence[dict[str, Any]]) -> list[str]:
-    """Days, machine, versions and commits of the trials, a line for each machine; then those that shared their core."""
+    """Days, machine, versions, commits of the trials, a line for each machine; then those whose minutes ran on a shared core."""
     machines: dict[str, dict[str, list[dict[str, Any]]]] = {}
     for r in records:
         versions = ", ".join(f"{name} {number}" for name, number in r["versions"].items())
@@ -143,7 +143,7 @@ def made_with(records: Sequence[dict[str, Any]]) -> list[str]:
     shared = [
         f"{r.get('variant') or r['method']}, seed {r['seed']} ({r['cpu_share']:.0%})"
         for r in records
-        if (r.get("cpu_share") or 1.0) < LEAST_SHARE and not r["machine"]["gpu"]
+        if "minutes" in r["budget"] and (r.get("cpu_share") or 1.0) < LEAST_SHARE and not r["machine"]["gpu"]
     ]
     return [*lines, f"Others used the core, too, and left of it: {'; '.join(shared)}"] if shared else lines
 
