@@ -1,4 +1,4 @@
-"""What tests share: the real sample sets (skipped with a reason where missing), one thread, a private cache."""
+"""What tests share: the real sample sets (skipped with a reason where missing), one thread, no GPU, a private cache."""
 
 import os
 from pathlib import Path
@@ -8,6 +8,7 @@ import torch
 
 ROOT = Path(__file__).parent.parent
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+os.environ["CUDA_VISIBLE_DEVICES"] = ""  # one outcome on every machine: on a GPU recipes, devices and sums are others
 torch.set_num_threads(1)
 
 
