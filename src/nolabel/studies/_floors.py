@@ -37,7 +37,7 @@ FLOORS: dict[str, Floor] = {
     "counting": Floor(150, 4.9),
     "cpc_speech": Floor(480, 11.7),
     "cpc_text": Floor(1500, 2.5),
-    "cpc_v1": Floor(115, 1.1),
+    "cpc_v1": Floor(115, 8.0),
     "cpc_v2": Floor(60, 3.8),
     "dae": Floor(110, 3.7),
     "data2vec": Floor(100, 0.4, "own skill"),

@@ -143,7 +143,7 @@ def cmc(size: int) -> Recipe:
 def deep_infomax(size: int) -> Recipe:
     """InfoNCE over the places of a map at a quarter of the side; crops, which the paper does without; no critic, which would
     take half of the time. CIFAR-10, 1.5 minutes on one core: 20-NN 50.5 % (JSD with the critic 37.6), random init 33.1; one
-    seed. The toy world's objects are not told apart so: whole and places share its colours.
+    seed. Of the toy world the materials of textured things: what whole and places share is texture and colour, no shape.
     """
     return Recipe(
         "tiny",
@@ -152,6 +152,7 @@ def deep_infomax(size: int) -> Recipe:
         fields={
             "bound": "nce", "prior_weight": 0.0, "hidden": 256, "units": 128, "views": OneView(size=size), "optim": MUON,
         },
+        toyworld="textured:material",
     )  # fmt: skip
 
 
@@ -188,13 +189,16 @@ def cpc_v2(size: int) -> Recipe:
 
 
 def cpc_v1(size: int) -> Recipe:
-    """CPC v2's tiny setting, downwards only, in grey, patches as they are."""
+    """CPC v2's tiny setting, downwards only, in grey, patches as they are. Of the toy world what stands upright, as what is above
+    tells of what is below.
+    """
     patch = size * 3 // 8
     views = Patches(
         size=size, scale=(0.6, 1.0), patch=patch, stride=(size - patch) // 4, gray=1.0, drop_color=0.0,
         patch_scale=(0.88, 0.88), patch_ratio=(1.0, 1.0), patch_flip=0.0, patch_jitter=(0.0, 0.0, 0.0, 0.0), patch_gray=0.0,
     )  # fmt: skip
-    return Recipe("tiny", batch=64, minutes=2.5, fields={"width": 64, "depth": 2, "views": views, "optim": MUON})
+    fields = {"width": 64, "depth": 2, "views": views, "optim": MUON}
+    return Recipe("tiny", batch=64, minutes=2.5, fields=fields, toyworld="upright")
 
 
 def infomin(size: int) -> Recipe:
