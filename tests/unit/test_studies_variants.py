@@ -24,7 +24,9 @@ from nolabel.views.image import TwoViews
 from tests.support import build
 from tests.unit.data_files import write_folder
 
-NAMES = ("augmentations", "batch_size", "fewer_augmentations", "negatives", "moco_ladder", "dinov2_ladder")
+NAMES = (
+    "augmentations", "batch_size", "few_labels", "fewer_augmentations", "negatives", "moco_ladder", "dinov2_ladder"
+)  # fmt: skip
 
 FIGURE_5 = {
     "crop": 33.0,
@@ -40,6 +42,8 @@ FEWER = {"all": 0.0, "no grey": 1.0, "no colour": 2.0, "crop + blur": 3.0, "crop
 def as_the_paper(trial):
     """A made-up score that stands as the paper's do."""
     name, fall = trial.variant, 3.0 if trial.method == "simclr" else 1.0
+    if name.endswith(" labels"):
+        return 50 + 10 * (trial.method != "supervised") + math.log2(int(trial.fields["labels"]))
     if ", batch " in name:
         return 60 - fall * (9 - math.log2(trial.fields["batch"]))
     if name in FIGURE_5 or (trial.method == "simclr" and "one_sided" in trial.fields.get("views", ())):
@@ -96,8 +100,11 @@ def test_a_study_says_whether_the_paper_shows(name, faked, tmp_path):
     load(name)(how=how)
     found = json.loads((tmp_path / f"{name}.json").read_text())
     assert found["findings"] and all("; shows at this size." in line for line in found["findings"]), found["findings"]
-    assert {row["protocol"] for row in found["rows"]} == {"linear", "knn"}
-    assert len(found["rows"]) * 3 == 2 * len(faked["ran"]) and all(row["seeds"] == 3 for row in found["rows"])
+    protocols = {"classify"} if name == "few_labels" else {"linear", "knn"}
+    assert {row["protocol"] for row in found["rows"]} == protocols
+    assert len(found["rows"]) * 3 == len(protocols) * len(faked["ran"]) and all(
+        row["seeds"] == 3 for row in found["rows"]
+    )
     text, picture = (tmp_path / f"{name}.md").read_text(), (tmp_path / f"{name}.svg").read_text()
     assert all(line in text for line in found["findings"]) and f"({name}.svg)" in text
     assert f"nolabel study {name} --data toyworld --seeds 3 --minutes 2" in text and str(tmp_path) not in text
@@ -315,3 +322,17 @@ def test_the_fields_of_a_variant_reach_its_run(tmp_path, monkeypatch):
     run = json.loads((folder / "run.json").read_text())
     assert run["fields"]["views"]["one_sided"] and run["fields"]["views"]["blur"] == [0.0, 0.5]
     assert run["settings"]["batch"] == 8 and run["fields"]["hidden"] == 0
+
+
+def test_labels_are_for_methods_that_learn_from_them(faked, tmp_path):
+    few = load("few_labels")
+    with pytest.raises(UserError, match="simclr learns from no labels"):
+        few(methods=("supervised", "simclr"), how=How(out=tmp_path))
+    with pytest.raises(UserError, match="at least two numbers of labels"):
+        few(labels=(40,), how=How(out=tmp_path))
+    few(labels=(250, 40), methods=("fixmatch",), how=How(seeds=1, out=tmp_path, protocols=("knn",)))
+    assert [(t.fields, t.protocols) for t in faked["ran"]] == [
+        ({"labels": "40"}, ("knn",)),
+        ({"labels": "250"}, ("knn",)),
+    ]
+    assert json.loads((tmp_path / "few_labels.json").read_text())["findings"] == [], "no control, nothing to say"
