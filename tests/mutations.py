@@ -264,7 +264,7 @@ MISTAKES = {
     ),
     "pictures-of-the-host": Mistake(
         "the report shows the encoder samples on the host", "report/tokens.py",
-        "        x = x.to(next(encoder.parameters()).device)\n", "", "tests/unit/test_devices.py -k mae",
+        "        x = x.to(next(encoder.parameters(), x).device)\n", "", "tests/unit/test_devices.py -k mae",
     ),
 }  # fmt: skip
 

@@ -19,7 +19,7 @@ def token_pictures(encoder: Any, x: Tensor, shown: list[Pixels]) -> list[Gallery
     if len(grid) not in (2, 3):
         return []
     with torch.no_grad():
-        x = x.to(next(encoder.parameters()).device)
+        x = x.to(next(encoder.parameters(), x).device)
         tokens_BLD = _plane(encoder.encode(encoder.embed(x))[:, 1:].float().cpu(), grid)
         try:
             maps_BL = _plane(encoder.attention(x).float().cpu().mean(1), grid)
