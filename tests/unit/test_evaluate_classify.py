@@ -14,6 +14,7 @@ from nolabel.core import Method, UserError
 from nolabel.data import ArrayColumn, Data, Split, give, open_data
 from nolabel.evaluate import Classifier, Classify, judge
 from nolabel.evaluate.features import EvalData
+from nolabel.evaluate.finetune import FineTune
 from nolabel.views.image import plain
 
 
@@ -92,6 +93,18 @@ def test_control_sees_the_given_labels_alone(data):
     data.splits["train"].columns["label"] = ArrayColumn(wrong)
     assert Classify(steps=60)(net, EvalData(data.splits, transform))["top1"] == poor
     assert poor > 34
+
+
+def test_the_control_is_that_of_the_labels_that_were_given(data, tmp_path, monkeypatch):
+    monkeypatch.setenv("NOLABEL_CACHE", str(tmp_path))
+    monkeypatch.setattr(FineTune, "at_rate", lambda self, net, data, rows, rate: {"top1": float(len(rows))})
+
+    def control(labels):
+        give(data, labels)
+        rows, _ = judge([Classify()], made(Knows), fresh, data, transform, geometry=None, raw=())
+        return rows[0]["random_init"]
+
+    assert [control("6"), control("9"), control("6")] == [6.0, 9.0, 6.0], "few rows are labelled, and none looked at"
 
 
 def test_rows_of_results(data):

@@ -122,15 +122,15 @@ def judge(
 def _stamp(data: EvalData) -> str:
     """What the numbers of an untrained net and of the raw input depend on, beside net and protocol.
 
-    Of the samples some are looked at, and all labels.
+    Of the samples some are looked at, and all labels, also those that a control is trained on.
     """
     sha = hashlib.sha256()
     for name, split in sorted(data.splits.items()):
         sha.update(f"{name} {len(split)} {split.classes}".encode())
         batch = split.take(torch.linspace(0, len(split) - 1, _LOOKED_AT).long().unique())
         seen = {**batch, "view": data.transform(to_device(batch, torch.device(data.device)))}
-        if "label" in batch:
-            seen["label"] = split.take(torch.arange(len(split)), ["label"])["label"]
+        for labels in {"label", "given"} & batch.keys():  # all that there are, and those that training may use
+            seen[labels] = split.take(torch.arange(len(split)), [labels])[labels]
         for key, tensor in sorted(seen.items()):
             sha.update(f"{key} {tensor.dtype} {tuple(tensor.shape)}".encode())
             sha.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().data)

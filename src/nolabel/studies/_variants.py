@@ -99,11 +99,12 @@ def study(
     how: How,
     findings: Callable[[Table], list[str]],
     picture: Callable[[Table, str], Picture],
+    **own: Sequence[object],
 ) -> None:
     """Train what is not finished, and write NAME.md, .json and .svg, and NAME-trials.json with every single trial.
 
     `findings` and `picture` get the table of the first protocol, the latter what its axis is called, too. Of other data
-    than the toy world the name of the data joins NAME.
+    than the toy world the name of the data joins NAME. `own`: flags of the study alone that the page is to name.
     """
     from nolabel.trained import PROTOCOLS
 
@@ -123,6 +124,7 @@ def study(
     data = shown(how.data)
     stem = name if data == "toyworld" else f"{name}-" + "".join(c if c.isalnum() or c in "-_" else "-" for c in data)
     given = "".join(f" --{k} {v:g}" if isinstance(v, float) else f" --{k} {v}" for k, v in how.budget.items())
+    given += "".join(f" --{k} {' '.join(map(str, v))}" for k, v in own.items())
     command = f"nolabel study {name} --data {data} --seeds {how.seeds}{given}"
 
     def publish(records: list[dict[str, Any]]) -> None:

@@ -40,4 +40,5 @@ def batch_size(batches: tuple[int, ...] = (512, 256, 128, 64, 32), how: Told = D
         how,
         findings,
         lambda table, axis: lines(table, series, axis, "samples in a batch"),
+        batches=sizes,
     )

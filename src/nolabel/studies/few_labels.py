@@ -50,5 +50,5 @@ def few_labels(
 
     study(
         "few_labels", ABOUT, variants, replace(how, protocols=judged), findings,
-        lambda table, axis: lines(table, series, axis, "labels"),
+        lambda table, axis: lines(table, series, axis, "labels"), labels=numbers, methods=names,
     )  # fmt: skip

@@ -59,5 +59,5 @@ def negatives(numbers: tuple[int, ...] = (64, 256, 1024, 4096), end_to_end: int 
 
     study(
         "negatives", ABOUT, variants, replace(how, batch=None), findings,
-        lambda table, axis: lines(table, series, axis, "negatives"),
+        lambda table, axis: lines(table, series, axis, "negatives"), numbers=counts,
     )  # fmt: skip
