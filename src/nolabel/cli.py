@@ -218,12 +218,9 @@ def main(argv: list[str] | None = None) -> None:
         sys.exit(0)
     except Exception as error:
         code = _known(error)
-        if (
-            type(error).__name__ == "OutOfMemoryError"
-        ):  # of torch, which may not be imported; training has its own words
-            what = str(error).partition(".")[0]
+        if type(error).__name__ == "OutOfMemoryError":  # torch's, by name: it may not have been imported
             _fail(
-                f"the GPU has too little memory ({what}): end what else uses it, or take a smaller --size or --encoder"
+                f"too little memory ({str(error).partition('.')[0]}): end what else uses it, or take a smaller --size"
             )
         if code is None:
             raise

@@ -94,4 +94,4 @@ def test_memory_that_ends_elsewhere_is_told_in_one_line(monkeypatch, capsys, tmp
     with pytest.raises(SystemExit) as stop:
         main(["eval", str(tmp_path)])
     assert stop.value.code == 2
-    assert capsys.readouterr().err.startswith("nolabel: the GPU has too little memory (CUDA out of memory): ")
+    assert capsys.readouterr().err.startswith("nolabel: too little memory (CUDA out of memory): ")
