@@ -115,6 +115,7 @@ WORDS = [
     ),
     ("material", "another label of the same samples: shape, material, program, count, speaker, ..."),
     ("speech", "speech-like sound, labelled by word"),
+    ("textured:grey", "no colours, which often tell a picture before anything else does"),
     ("reversible", "clips without gravity and losses: the control on which the arrow of time is at chance"),
     ("pairs", "pairs of shape and material that only the test split has; also `nuisance` and `speakers`"),
 ]

@@ -324,6 +324,9 @@ def test_labels_and_forms_can_be_chosen():
         still.splits["train"].take([1])["video"],
         open_data("toyworld", ("video",), frames=5).splits["train"].take([1])["video"],
     )
+    for columns in (("image",), ("video",)):
+        x = open_data("toyworld:nuisance:grey", columns).splits["test"].take(torch.arange(20))[columns[0]].int()
+        assert x.float().std() > 10 and (x - x[..., :1]).abs().max() <= 1
     sound_ = open_data("toyworld", ("audio",), seconds=0.5, sample_rate=16000)
     assert sound_.info.shapes == {"audio": (8000,)} and sound_.info.rates == {"audio": 16000.0}
     for spec, columns, text in (

@@ -9,9 +9,9 @@
     text alone                          a small language; label: topic
 
 What follows the name chooses, in any order and put together by colons: a profile (easy, std, hard, upright, textured); another
-label of the same samples (shape, material, program, count, speaker, number, ...); how many training samples; `reversible`
-physics; and what the test split has that the training split has not: `pairs` of shape and material, `nuisance` beyond its
-range, `speakers`.
+label of the same samples (shape, material, program, count, speaker, number, ...); how many training samples; `grey`, without
+colours; `reversible` physics; and what the test split has that the training split has not: `pairs` of shape and material,
+`nuisance` beyond its range, `speakers`.
 """
 
 import hashlib
@@ -262,11 +262,13 @@ class Corpus(World):
 
 def listings(option: str, columns: Sequence[str], form: Form) -> dict[str, Listing]:
     """Training and test samples of the columns asked for. Raises UserError for words and columns it does not know."""
+    from nolabel.data.toyworld.profiles import profile_of
+
     said = [word for word in option.split(":") if word]
     words = [word for word in said if not word.isdecimal()]
     kind = _kind(columns, words)
     classes = _classes(kind)
-    own = {Clips: ["reversible"], Speech: ["speech"]}.get(kind, [])
+    own = {Images: ["grey"], Clips: ["grey", "reversible"], Speech: ["speech"]}.get(kind, [])
     known = [*PROFILES, *classes, *_UNLIKE[kind], *own]
     if unknown := next((word for word in words if word not in known), None):
         raise UserError(f"the toy world of {' and '.join(columns)} has no '{unknown}'{nearest(unknown, known)}")
@@ -285,7 +287,8 @@ def listings(option: str, columns: Sequence[str], form: Form) -> dict[str, Listi
         counts[0] = min(number, TEST_FROM // 7)
     for split, first, count in zip(("train", "test"), (0, TEST_FROM), counts):
         apart = split == "test"
-        made = _beyond(profile) if apart and "nuisance" in words else profile
+        made: Any = _beyond(profile) if apart and "nuisance" in words else profile
+        made = replace(profile_of(made), chroma=0.0) if "grey" in words else made
         world = kind(np.arange(first, first + count), tuple(columns), form, made, frozenset(words), apart)
         if "pairs" in words:
             world.index = _of_pairs(world, first, count, held=apart)

@@ -30,7 +30,8 @@ def avid(size: int) -> Recipe:
 
     Of the toy world 1,500 clips, for the rows of a bank are as old as an epoch is long, in which materials can be seen: with
     the usual faint textures not even labels teach a tiny net to see them. With AdamW one seed of three leaves the plateau at
-    the start in two minutes.
+    the start in two minutes. Banks of so few clips are told apart late: agreement is looked for in the last fifth,
+    of eight: 87 % are of one material (32 after three fifths: 59 %; chance 17).
     """
     views = SoundingClip(
         size=size,
@@ -41,7 +42,10 @@ def avid(size: int) -> Recipe:
         sound=LogMel(rate=8000, seconds=0.96, mels=32, low=60, high=4000, gain=(-6.0, 6.0), mean=-16.0, std=3.1),
         shift=0.3,
     )
-    fields = {"negatives": 256, "hidden": 256, "out": 64, "norm": True, "refresh": 2, "views": views, "optim": MUON}
+    fields = {
+        "negatives": 256, "instance": 0.8, "agreeing": 8, "refresh": 2, "hidden": 256, "out": 64, "norm": True,
+        "views": views, "optim": MUON,
+    }  # fmt: skip
     nets = {"video": "tiny_video", "audio": "tiny_mel"}
     return Recipe(nets, batch=64, minutes=5, fields=fields, toyworld="1500:textured", form={"frames": 24})
 

@@ -143,7 +143,8 @@ def cmc(size: int) -> Recipe:
 def deep_infomax(size: int) -> Recipe:
     """InfoNCE over the places of a map at a quarter of the side; crops, which the paper does without; no critic, which would
     take half of the time. CIFAR-10, 1.5 minutes on one core: 20-NN 50.5 % (JSD with the critic 37.6), random init 33.1; one
-    seed. Of the toy world the materials of textured things: what whole and places share is texture and colour, no shape.
+    seed. Of the toy world the materials of textured things, in grey: what whole and places share is texture and colour, no
+    shape, and colours alone would tell all images apart (150 steps, 20-NN 76.4, random init 50.2; coloured 37.3, 34.4).
     """
     return Recipe(
         "tiny",
@@ -152,7 +153,7 @@ def deep_infomax(size: int) -> Recipe:
         fields={
             "bound": "nce", "prior_weight": 0.0, "hidden": 256, "units": 128, "views": OneView(size=size), "optim": MUON,
         },
-        toyworld="textured:material",
+        toyworld="textured:grey:material",
     )  # fmt: skip
 
 
