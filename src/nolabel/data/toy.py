@@ -114,9 +114,10 @@ class World:
         return out
 
     def _grey(self, pixels: NDArray) -> NDArray[np.uint8]:
-        if self.form.channels == 3:
+        if self.form.channels == 3 and "grey" not in self.words:
             return pixels
-        return np.rint(pixels @ np.array([0.299, 0.587, 0.114])).astype(np.uint8)[..., None]
+        grey: NDArray[np.uint8] = np.rint(pixels @ np.array([0.299, 0.587, 0.114])).astype(np.uint8)[..., None]
+        return grey.repeat(self.form.channels, -1)
 
 
 class Images(World):
@@ -262,8 +263,6 @@ class Corpus(World):
 
 def listings(option: str, columns: Sequence[str], form: Form) -> dict[str, Listing]:
     """Training and test samples of the columns asked for. Raises UserError for words and columns it does not know."""
-    from nolabel.data.toyworld.profiles import profile_of
-
     said = [word for word in option.split(":") if word]
     words = [word for word in said if not word.isdecimal()]
     kind = _kind(columns, words)
@@ -287,8 +286,7 @@ def listings(option: str, columns: Sequence[str], form: Form) -> dict[str, Listi
         counts[0] = min(number, TEST_FROM // 7)
     for split, first, count in zip(("train", "test"), (0, TEST_FROM), counts):
         apart = split == "test"
-        made: Any = _beyond(profile) if apart and "nuisance" in words else profile
-        made = replace(profile_of(made), chroma=0.0) if "grey" in words else made
+        made = _beyond(profile) if apart and "nuisance" in words else profile
         world = kind(np.arange(first, first + count), tuple(columns), form, made, frozenset(words), apart)
         if "pairs" in words:
             world.index = _of_pairs(world, first, count, held=apart)
