@@ -330,7 +330,7 @@ def test_labels_and_forms_can_be_chosen():
             for spec in ("toyworld:nuisance", "toyworld:nuisance:grey")
         )
         luma = colored @ torch.tensor([0.299, 0.587, 0.114])
-        assert torch.equal(grey, luma.round()[..., None].expand_as(colored))
+        assert (grey - luma[..., None]).abs().max() < 0.51
     sound_ = open_data("toyworld", ("audio",), seconds=0.5, sample_rate=16000)
     assert sound_.info.shapes == {"audio": (8000,)} and sound_.info.rates == {"audio": 16000.0}
     for spec, columns, text in (

@@ -30,8 +30,9 @@ def avid(size: int) -> Recipe:
 
     Of the toy world 1,500 clips, for the rows of a bank are as old as an epoch is long, in which materials can be seen: with
     the usual faint textures not even labels teach a tiny net to see them. With AdamW one seed of three leaves the plateau at
-    the start in two minutes. Banks of so few clips are told apart late: agreement is looked for in the last fifth,
-    of eight: 87 % are of one material (32 after three fifths: 59 %; chance 17).
+    the start in two minutes. Banks of so few clips are told apart late: agreement is looked for in the last fifth, of eight (87 %
+    of one material; 32 after three fifths: 59; chance 17). Few noise rows of the own bank, for a sixth of them are of one
+    material, too: 550 steps, linear probe of video 64.9 (of 64 rows 62.6; 32 after three fifths 55.5); seed 0.
     """
     views = SoundingClip(
         size=size,
@@ -43,7 +44,7 @@ def avid(size: int) -> Recipe:
         shift=0.3,
     )
     fields = {
-        "negatives": 256, "instance": 0.8, "agreeing": 8, "refresh": 2, "hidden": 256, "out": 64, "norm": True,
+        "negatives": 256, "instance": 0.8, "agreeing": 8, "within": 8, "refresh": 2, "hidden": 256, "out": 64, "norm": True,
         "views": views, "optim": MUON,
     }  # fmt: skip
     nets = {"video": "tiny_video", "audio": "tiny_mel"}
