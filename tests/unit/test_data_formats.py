@@ -495,7 +495,7 @@ def test_hub(monkeypatch):
     [
         ("cifar01", "did you mean 'cifar10'"),
         ("toywrold", "did you mean 'toyworld'"),
-        ("toyworld:brutal", "no 'brutal'.*easy, hard, material"),
+        ("toyworld:brutal", "no 'brutal'.*easy, grey, hard"),
         ("nowhere/at/all", "no such file or folder"),
         ("photos.tar", "no such file or folder"),
         ("zzzzqqq", "give a folder"),

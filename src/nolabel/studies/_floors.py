@@ -42,7 +42,7 @@ FLOORS: dict[str, Floor] = {
     "dae": Floor(110, 3.7),
     "data2vec": Floor(100, 0.4, "own skill"),
     "data_distillation": Floor(300, 5.0),
-    "deep_infomax": Floor(160, -5.0, "own local_information"),
+    "deep_infomax": Floor(160, 12.0),
     "deepcluster": Floor(420, 1.6),
     "deepcluster_v2": Floor(270, 2.8),
     "deepercluster": Floor(400, 5.4),
