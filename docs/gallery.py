@@ -44,7 +44,7 @@ def rows() -> list[tuple[str, list[Any]]]:
     """What each row of the picture shows: its name and its cells, pictures or clouds."""
     some = np.arange(COLUMNS)
     found: list[tuple[str, list[Any]]] = []
-    for profile in ("easy", "upright", "textured", "std", "hard"):
+    for profile in ("easy", "upright", "busy", "textured", "std", "hard"):
         made = images.render(some, SIDE, profile)
         found.append((f"images, {profile}", list(made["image"])))
     found.append(("masks, hard", list(coloured(np.where(made["mask"] == 255, 9, made["mask"])))))
@@ -67,7 +67,7 @@ def rows() -> list[tuple[str, list[Any]]]:
 def picture() -> plt.Figure:
     """All rows, one under the other."""
     made = rows()
-    figure = plt.figure(figsize=(1.25 * COLUMNS + 1.3, 1.27 * len(made)), dpi=80)
+    figure = plt.figure(figsize=(1.25 * COLUMNS + 1.5, 1.27 * len(made)), dpi=80)
     for y, (name, cells) in enumerate(made):
         for x, cell in enumerate(cells[:COLUMNS]):
             place = len(made), COLUMNS, y * COLUMNS + x + 1
@@ -83,7 +83,7 @@ def picture() -> plt.Figure:
                 axes.set_yticks([])
             if x == 0:
                 figure.text(0.115, 1 - (y + 0.5) / len(made), name, ha="right", va="center", fontsize=8)
-    figure.subplots_adjust(0.125, 0.005, 0.995, 0.995, 0.04, 0.06)
+    figure.subplots_adjust(0.14, 0.005, 0.995, 0.995, 0.04, 0.06)
     return figure
 
 
@@ -111,7 +111,8 @@ WORDS = [
     (
         "std",
         "a profile: easy (one large object, the default), std (two), hard (three, an occluder, wild backgrounds), "
-        "upright (which way is up can be told), textured (large ones whose material can be seen)",
+        "upright (which way is up can be told), busy (one in front of wild patterns), "
+        "textured (large ones whose material can be seen)",
     ),
     ("material", "another label of the same samples: shape, material, program, count, speaker, ..."),
     ("speech", "speech-like sound, labelled by word"),

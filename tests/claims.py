@@ -4,8 +4,8 @@
     python -m tests.claims --seeds 3              fills results/claims.json and writes results/claims.md
 
 Trainings last a number of steps, so that nothing depends on who else uses the machine. A claim holds where the mean over
-seeds, less one standard deviation, is still on the right side of what is asked. What is finished is not trained again, but with
---redo: say so where a recipe has changed.
+seeds, less one standard deviation, is still on the right side of what is asked, and by the mean where only that is. What is
+finished is not trained again, but with --redo: say so where a recipe has changed.
 """
 
 import argparse
@@ -218,12 +218,12 @@ def by_neighbours(train_NL: Tensor, test_NL: Tensor) -> float:
 
 
 def clip(train: Train) -> dict[str, float]:
-    apart, hard = train("clip", "toyworld:pairs", 950), train("clip", "toyworld:hard", 950)
+    apart, busy = train("clip", "toyworld:pairs", 950), train("clip", "toyworld:busy", 950)
     found = next(r for r in apart.judge("toyworld", [protocol("retrieval")]) if r["metric"] == "r1")
     return {
         "unseen_pairs": by(apart, "zero-shot")[0], "all_pairs": by(apart, "zero-shot", "toyworld")[0],
         "recall_1": found["value"], "chance_1": found["settings"]["chance"],
-        "hard": by(hard, "zero-shot")[0],
+        "busy": by(busy, "zero-shot")[0],
     }  # fmt: skip
 
 
@@ -306,7 +306,7 @@ CLAIMS = {
             Bar("text finds image at once, over chance", lambda v: v["recall_1"] / v["chance_1"], 10),
             Bar("zero-shot on unseen pairs of shape and material over all pairs",
                 lambda v: v["unseen_pairs"] / v["all_pairs"], 0.5),
-            Bar("zero-shot shape on the hard world, %", lambda v: v["hard"], 50),
+            Bar("zero-shot shape in front of wild patterns, %", lambda v: v["busy"], 50),
         ),
     ),
     "cpc_speech": Claim(
@@ -333,7 +333,8 @@ def holds(bar: Bar, values: list[float]) -> bool:
 
 def verdict(bar: Bar, values: list[float]) -> str:
     """How a claim stands; a single seed has no deviation and proves little."""
-    return ("yes" if holds(bar, values) else "**no**") + (", one seed" if len(values) == 1 else "")
+    said = "yes" if holds(bar, values) else "by the mean" if holds(bar, [mean(values)]) else "**no**"
+    return said + (", one seed" if len(values) == 1 else "")
 
 
 def page(records: list[dict[str, Any]]) -> str:
@@ -342,7 +343,8 @@ def page(records: list[dict[str, Any]]) -> str:
         "# Do the claims hold?",
         "",
         "What papers say of their methods beyond that they learn, asked of the small recipes on the toy world. A claim holds",
-        "where the mean over seeds, less one standard deviation, is on the right side of what is asked; one seed says less.",
+        "where the mean over seeds, less one standard deviation, is on the right side of what is asked, and `by the mean`",
+        "where only the mean is; one seed says less.",
         "",
         "| method | claim | asked | found | holds | seeds |",
         "|---|---|---:|---:|---|---:|",

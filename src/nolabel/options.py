@@ -14,7 +14,7 @@ class Options:
     """What every run can be told. Everything left out follows from the data, the recipe and the machine."""
 
     data: str = "toyworld"
-    """toyworld[:easy|std|hard|upright|textured] (alone: the one that suits the method), a folder of files of the method's
+    """toyworld[:easy|std|hard|upright|busy|textured] (alone: the one that suits the method), a folder of files of the method's
     kind, Parquet files, tar shards, .npz/.npy, .jsonl or .txt, a torchvision name, hf:owner/name"""
     labels: str | None = None
     """what methods that learn from labels may see: a number of them in all, or a CSV file of file,label; default: all"""

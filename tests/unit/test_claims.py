@@ -10,6 +10,7 @@ def test_a_claim_holds_by_a_deviation():
     least, most = Bar("", lambda v: 0, 3), Bar("", lambda v: 0, 3, most=True)
     assert holds(least, [4, 5, 6]) and not holds(least, [2, 4, 6])
     assert holds(most, [1, 1.5, 2]) and not holds(most, [1, 2, 4])
+    assert verdict(least, [2, 4, 6]) == "by the mean" and verdict(least, [1, 2, 3]) == "**no**"
     assert verdict(least, [4]) == "yes, one seed" and verdict(least, [2]) == "**no**, one seed"
 
 

@@ -267,6 +267,9 @@ def test_segments_of_clouds_are_found_by_what_features_know():
     data = EvalData(splits, lambda b: b["points"], precision="fp32", modality="points")
     found = Segments(shots=10)(PointNet(), data)
     assert found["top1"] > 97 and found["miou"] > 94
+    assert (
+        Segments(shots=10, draws=1)(PointNet(), data)["miou_std"] == 0 < Segments(shots=1)(PointNet(), data)["miou_std"]
+    )
     assert Segments(shots=10)(RawInput("points", (50, 3)), data)["top1"] > 95
     blind = PointNet()
     blind.points = lambda x: x[..., :1]

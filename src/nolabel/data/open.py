@@ -34,7 +34,7 @@ def open_data(
 ) -> Data:
     """Open a data set with the columns asked for; labels, if any, are there in any case.
 
-    spec: "toyworld[:easy|std|hard|upright|textured][:...]", see `toy`; a folder of files of the kind asked for, or such
+    spec: "toyworld[:easy|std|hard|upright|busy|textured][:...]", see `toy`; a folder of files of the kind asked for, or such
         a file; Parquet files or a folder of them; WebDataset tar shards; .npz or .npy; .jsonl, .csv and .tsv tables; .txt;
         a pattern such as "shards-{000..010}.tar"; a torchvision name ("cifar10", "stl10:unlabeled"); or "hf:owner/name". An
         existing path wins over a name, and in a folder loose files win over packs, unless the packs hold ten times as many

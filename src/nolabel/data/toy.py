@@ -8,10 +8,10 @@
     points (segmentation)               clouds of things (segmentation: their parts); label: kind
     text alone                          a small language; label: topic
 
-What follows the name chooses, in any order and put together by colons: a profile (easy, std, hard, upright, textured); another
-label of the same samples (shape, material, program, count, speaker, number, ...); how many training samples; `grey`, without
-colours; `reversible` physics; and what the test split has that the training split has not: `pairs` of shape and material,
-`nuisance` beyond its range, `speakers`.
+What follows the name chooses, in any order and put together by colons: a profile (easy, std, hard, upright, busy, textured);
+another label of the same samples (shape, material, program, count, speaker, number, ...); how many training samples; `grey`,
+without colours; `reversible` physics; and what the test split has that the training split has not: `pairs` of shape and
+material, `nuisance` beyond its range, `speakers`.
 """
 
 import hashlib
@@ -39,7 +39,7 @@ CLIPS = 6_000, 1_500
 """clips and clouds"""
 TEST_FROM = 10**9
 """index of the first test sample, out of reach of any training set"""
-PROFILES = ("easy", "std", "hard", "upright", "textured")
+PROFILES = ("easy", "std", "hard", "upright", "busy", "textured")
 RATE, FRAMES, SECONDS, POINTS, LENGTH, SIZE = 8000, 16, 1.0, 512, 32, 32
 """what is chosen where nothing is said"""
 

@@ -106,13 +106,15 @@ def protocol(name: str) -> "Evaluator":
     """The settings with which studies judge: those of the library, but what is fitted is chosen on fewer samples and from
     fewer candidates, for hundreds of runs.
     """
-    from nolabel.evaluate import FineTune, Linear, LowShot
+    from nolabel.evaluate import FineTune, Linear, LowShot, Segments
     from nolabel.trained import PROTOCOLS
 
     if name == "linear":
         return Linear(grid=(1e-4, 1e-3, 1e-2, 1e-1), sweep_rows=5000)
     if name == "low-shot":
         return LowShot(labels=3, draws=10)
+    if name == "segments":
+        return Segments(draws=5)
     return FineTune(samples=1000, batch=64, rates=(1e-3,)) if name == "fine-tune" else PROTOCOLS[name]()
 
 

@@ -46,7 +46,6 @@ PROTOCOLS: dict[str, tuple[str, ...]] = {
     "masked_language_model": ("low-shot", "linear", "fine-tune"),
     "next_token": ("low-shot", "linear", "perplexity"),
     "clip": ("zero-shot", "linear"),
-    "cpc_v1": ("linear", "knn"),
     "cpc_speech": ("segments", "linear"),
     "siglip": ("zero-shot", "linear"),
     "depth_contrast": ("low-shot", "segments"),

@@ -53,6 +53,8 @@ PROFILES = {
     "textured": Profile(
         objects=1, radius=(0.34, 0.44), margin=0.8, chroma=0.15, background=0.02, texture=0.35, light=0.2, contrast=0.15
     ),
+    # As easy, in front of strong patterns that must not be taken for the thing.
+    "busy": Profile(objects=1, radius=(0.22, 0.32), margin=0.8, chroma=0.15, background=0.4, texture=0.08, light=0.3),
     "std": Profile(objects=2, radius=(0.16, 0.24), background=0.2, light=0.3, camera=0.05),
     "hard": Profile(objects=3, radius=(0.13, 0.2), background=0.4, light=0.35, camera=0.08, occluder=True),
 }

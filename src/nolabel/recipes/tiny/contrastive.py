@@ -176,7 +176,9 @@ def triplet(size: int) -> Recipe:
 
 
 def cpc_v2(size: int) -> Recipe:
-    """A grid of 5 x 5 patches, of 12 px where images have 32; they are apart from the third row on."""
+    """A grid of 5 x 5 patches, of 12 px where images have 32; they are apart from the third row on. Of the toy world the patterns
+    behind things, as that is what places share: one minute on one core, 20-NN 81.5, random init 38.0; one seed.
+    """
     patch = size * 3 // 8
     return Recipe(
         "tiny",
@@ -187,12 +189,13 @@ def cpc_v2(size: int) -> Recipe:
             "views": Patches(size=size, scale=(0.6, 1.0), patch=patch, stride=(size - patch) // 4),
             "optim": MUON,
         },
+        toyworld="std:background",
     )  # fmt: skip
 
 
 def cpc_v1(size: int) -> Recipe:
-    """CPC v2's tiny setting, downwards only, in grey, patches as they are. Of the toy world what stands upright, as what is above
-    tells of what is below.
+    """CPC v2's tiny setting, downwards only, in grey, patches as they are: one minute on one core, 20-NN 83.6, random init 64.3;
+    one seed.
     """
     patch = size * 3 // 8
     views = Patches(
@@ -200,7 +203,7 @@ def cpc_v1(size: int) -> Recipe:
         patch_scale=(0.88, 0.88), patch_ratio=(1.0, 1.0), patch_flip=0.0, patch_jitter=(0.0, 0.0, 0.0, 0.0), patch_gray=0.0,
     )  # fmt: skip
     fields = {"width": 64, "depth": 2, "views": views, "optim": MUON}
-    return Recipe("tiny", batch=64, minutes=2.5, fields=fields, toyworld="upright")
+    return Recipe("tiny", batch=64, minutes=2.5, fields=fields, toyworld="std:grey:background")
 
 
 def infomin(size: int) -> Recipe:
