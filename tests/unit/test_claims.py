@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from tests.claims import CLAIMS, Bar, by_neighbours, falls, holds, verdict
+from tests.claims import CLAIMS, Bar, asked, by_neighbours, falls, holds, verdict
 
 
 def test_a_claim_holds_by_a_deviation():
@@ -22,3 +22,8 @@ def test_words_by_their_neighbours():
 def test_the_smallest_fall():
     assert falls({"ahead_1": 9.0, "ahead_2": 5.0, "ahead_3": 4.5, "chance": 1.0}) == 0.5
     assert all(claim.bars for claim in CLAIMS.values())
+
+
+def test_what_was_asked_has_a_number_of_its_own():
+    assert len({asked(name) for name in CLAIMS}) == len(CLAIMS)
+    assert asked("clip") == asked("clip")
