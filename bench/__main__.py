@@ -18,7 +18,7 @@ from pathlib import Path
 
 from bench.harness import ROOT, keep
 
-NAMES = ("views", "decode", "losses", "step", "loop", "knn", "engine", "startup", "end_to_end")
+NAMES = ("views", "decode", "losses", "step", "loop", "knn", "engine", "startup", "toyworld", "end_to_end")
 
 
 def main() -> None:
