@@ -274,8 +274,8 @@ def test_one_sided_views_leave_one_branch_as_it_is():
     ("name", "size", "length", "hidden"), [("drop", 32, 64, 384), ("swiglu", 32, 64, 256), ("ninth", 36, 81, 256)]
 )
 def test_encoders_of_the_dinov2_ladder(name, size, length, hidden):
-    net = make(f"tiny_tokens_{name}", (3, size, size))
-    plain = make("tiny_tokens", (3, 32, 32))
+    net = make(f"tiny_hybrid_{name}", (3, size, size))
+    plain = make("tiny_hybrid", (3, 32, 32))
     assert net.length == length and net.patch == 4
     blocks = list(net.net.blocks)
     assert blocks[0].mlp.fc2.in_features == hidden and torch.all(blocks[0].ls1.gamma == 0.1)

@@ -27,16 +27,16 @@ __all__ = ["ConvEncoder", "image_encoder", "timm_state_dict"]
 
 _DROP: dict[str, Any] = {"layer_scale": 0.1, "drop_path": 0.1}
 DINOV2 = {"drop": _DROP, "swiglu": {**_DROP, "swiglu": True}, "ninth": {**_DROP, "swiglu": True, "grid": 9}}
-"""`tiny_tokens` as DINOv2 changes the encoder, step by step (Oquab et al. 2024, table 1): LayerScale and stochastic depth, at
-what four blocks bear; then SwiGLU; then patches of a ninth of the side, as 14 px of 224 are where 16 were before"""
+"""`tiny_hybrid` as DINOv2 changes the encoder, step by step (Oquab et al. 2024, table 1): LayerScale and stochastic depth, at
+what two blocks bear; then SwiGLU; then patches of a ninth of the side, as 14 px of 224 are where 16 were before"""
 
 OURS: dict[str, Callable[..., nn.Module]] = {
     "tiny": TinyConv,
     "tiny_fine": partial(TinyConv, widths=(32, 64, 64), strides=(2, 1, 1)),  # its map has half the side: for trackers
     "tiny_tokens": tiny_tokens,
     "tiny_tokens_coarse": partial(tiny_tokens, grid=4),  # a quarter of the tokens: for methods that see many views
-    **{f"tiny_tokens_{name}": partial(tiny_tokens, **options) for name, options in DINOV2.items()},
     "tiny_hybrid": tiny_hybrid,
+    **{f"tiny_hybrid_{name}": partial(tiny_hybrid, **options) for name, options in DINOV2.items()},
     "tiny_pyramid": TinyPyramid,
     "dense": Dense,
 }
@@ -88,8 +88,8 @@ def image_encoder(
 ) -> nn.Module:
     """The encoder `name` for images (B, channels, size, size) -> (B, encoder.dim), initialised at random.
 
-    name        tiny, tiny_fine, tiny_tokens (and _coarse, _drop, _swiglu, _ninth), tiny_hybrid, tiny_pyramid, dense or a network
-                of timm; a ViT is a `ViTEncoder`, a TokenEncoder
+    name        tiny, tiny_fine, tiny_tokens (and _coarse), tiny_hybrid (and _drop, _swiglu, _ninth), tiny_pyramid, dense or a
+                network of timm; a ViT is a `ViTEncoder`, a TokenEncoder
     pretrained  load timm's weights, from its cache or the network
     init        a file of weights to start from, safetensors or torch state dict; see `load_weights`
     patch       side of a ViT's patches in px; by default its own, and size / 8 for images of up to 64 px

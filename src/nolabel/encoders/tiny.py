@@ -76,30 +76,11 @@ class TinyConv(nn.Module):
         return found[-1].mean((2, 3)), found
 
 
-def tiny_tokens(
-    size: int = 32,
-    channels: int = 3,
-    *,
-    grid: int = 8,
-    layer_scale: float | None = None,
-    drop_path: float = 0.0,
-    swiglu: bool = False,
-) -> ViTEncoder:
-    """A vision transformer of width 96, depth 4, 3 heads (0.45 M weights): 8 x 8 patches at fixed positions.
-
-    grid         patches a side
-    layer_scale  first value of a factor on every branch (LayerScale)
-    drop_path    share of samples for which the last block's branches are left out; less in the blocks before
-    swiglu       gated MLPs with as many weights (SwiGLU)
-    """
+def tiny_tokens(size: int = 32, channels: int = 3, *, grid: int = 8) -> ViTEncoder:
+    """A vision transformer of width 96, depth 4, 3 heads (0.45 M weights): 8 x 8 patches at fixed positions."""
     patch = divided("tiny_tokens", size, grid)
-    # two thirds of the width, in eights: three matrices weigh what two did
-    gated: dict[str, Any] = {
-        "mlp_ratio": 8 / 3, "mlp_layer": partial(SwiGLU, align_to=8), "act_layer": nn.SiLU
-    }  # fmt: skip
     net = VisionTransformer(
-        size, patch, channels, num_classes=0, embed_dim=96, depth=4, num_heads=3, dynamic_img_size=True,
-        init_values=layer_scale, drop_path_rate=drop_path, **(gated if swiglu else {}),
+        size, patch, channels, num_classes=0, embed_dim=96, depth=4, num_heads=3, dynamic_img_size=True
     )  # fmt: skip
     net.blocks.apply(xavier)
     nn.init.xavier_uniform_(net.patch_embed.proj.weight.flatten(1))  # as a linear layer, like MAE
@@ -145,15 +126,33 @@ class TokenBatchNorm(nn.BatchNorm1d):
         return super().forward(x.flatten(0, -2)).view_as(x)
 
 
-def tiny_hybrid(size: int = 32, channels: int = 3, *, grid: int = 8) -> ViTEncoder:
+def tiny_hybrid(
+    size: int = 32,
+    channels: int = 3,
+    *,
+    grid: int = 8,
+    layer_scale: float | None = None,
+    drop_path: float = 0.0,
+    swiglu: bool = False,
+) -> ViTEncoder:
     """Tokens from convolutions, two blocks of attention of width 96, batch norms, the mean of the patches (0.35 M weights).
 
     For methods that hide tokens and compare images: the class token of `tiny_tokens` starts nearly alike for all images.
+
+    grid         patches a side
+    layer_scale  first value of a factor on every branch (LayerScale)
+    drop_path    share of samples for which the last block's branches are left out; less in the block before
+    swiglu       gated MLPs with as many weights (SwiGLU)
     """
     patch = divided("tiny_hybrid", size, grid)
+    # two thirds of the width, in eights: three matrices weigh what two did
+    gated: dict[str, Any] = {
+        "mlp_ratio": 8 / 3, "mlp_layer": partial(SwiGLU, align_to=8), "act_layer": nn.SiLU
+    }  # fmt: skip
     net = VisionTransformer(
         size, patch, channels, num_classes=0, embed_dim=96, depth=2, num_heads=3, dynamic_img_size=True,
         embed_layer=ConvPatches, class_token=False, global_pool="avg", fc_norm=False, norm_layer=TokenBatchNorm,
+        init_values=layer_scale, drop_path_rate=drop_path, **(gated if swiglu else {}),
     )  # fmt: skip
     net.blocks.apply(xavier)
     del net.pos_embed

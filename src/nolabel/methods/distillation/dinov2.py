@@ -10,7 +10,7 @@ Visual Features without Supervision", TMLR 2024, arXiv:2304.07193. Gram anchorin
 Shapes: T = 2 global views, B images, N = T B, R of them masked, L patches, M at most hidden, D features, K prototypes.
 Rows of the ablation (table 1) that are fields: `prototypes` and `bottleneck`, `koleo`, `momentum`, `optim.warmup_epochs`,
 `sinkhorn`, `untied`. Rows that belong to the encoder are in its name: LayerScale and patches of 14 px in timm's
-vit_*_patch14_dinov2, SwiGLU in the giant one of these, all of them and stochastic depth in tiny_tokens_drop, _swiglu and
+vit_*_patch14_dinov2, SwiGLU in the giant one of these, all of them and stochastic depth in tiny_hybrid_drop, _swiglu and
 _ninth. Differs: stochastic depth drops samples one by one; the patch embedding has no rate of its own, nor has depth; the
 anchor of L_Gram sees the crops without their colours, but at the same size. What is kept is the teacher.
 """
