@@ -25,6 +25,13 @@ def test_a_clip_does_not_depend_on_its_batch_or_length(clips):
         np.testing.assert_array_equal(one["events"][key], clips["events"][key][mine])
 
 
+def test_the_camera_takes_places_to_pixels(clips):
+    world = np.concatenate((clips["position"], np.ones_like(clips["angle"])[..., None]), -1)
+    seen = np.einsum("btij,btkj->btki", clips["camera"], world)
+    np.testing.assert_allclose(seen, clips["keypoints"][:, :, :, 0], atol=1e-4)
+    assert np.ptp(clips["camera"], 1).max() > 0.3, "it moves"
+
+
 def test_types_and_shapes(clips):
     assert clips["video"].shape == (300, 12, 32, 32, 3) and clips["video"].dtype == np.uint8
     assert clips["flow"].shape == (300, 11, 32, 32, 2) and clips["flow"].dtype == np.float32

@@ -44,7 +44,8 @@ def render(
 
     Returns video: uint8 (B, T, S, S, 3) RGB; label: int64 (B,) the program of motion; shape, material: int64 (B, K);
     mask: uint8 (B, T, S, S) as of still images; position, velocity (B, T, K, 2) and angle (B, T, K) in the world;
-    events: the impacts, as in `physics.Motion`. In `extras`:
+    events: the impacts, as in `physics.Motion`; camera: float64 (B, T, 2, 3), the matrix that takes (x, y, 1) of the world to
+    pixels to the right and down. In `extras`:
 
     - depth: float32 (B, T, S, S), the background at 1
     - flow: float32 (B, T - 1, S, S, 2), from frame t to t + 1 in pixels to the right and down
@@ -76,6 +77,7 @@ def render(
         "velocity": motion.velocity,
         "angle": motion.angle,
         "events": motion.events,
+        "camera": _camera(moved["camera"], size).reshape(batch, frames, 2, 3),
     }
     if "keypoints" in extras:
         out["keypoints"] = _keypoints(objects, size).reshape(batch, frames, p.objects, 5, 2)
@@ -101,6 +103,13 @@ def _frames(table: Factors, motion: Motion, rng: Streams, p: Profile) -> Factors
     path = np.stack([table["camera"]] * frames, 1) + p.camera * sway
     out["camera"] = path.reshape(batch * frames, 3)
     return out
+
+
+def _camera(pan_and_zoom: NDArray[np.float64], size: int) -> NDArray[np.float64]:
+    """From pan and zoom (N, 3), as `images.object_state` reads them, to matrices (N, 2, 3)."""
+    zoom = size * (1 + 0.5 * pan_and_zoom[:, 2])
+    shift = 0.5 * size - 0.5 - zoom[:, None] * (pan_and_zoom[:, :2] + 0.5)
+    return np.concatenate((zoom[:, None, None] * np.eye(2), shift[..., None]), -1)
 
 
 def _keypoints(objects: NDArray[np.float64], size: int) -> NDArray[np.float32]:
