@@ -38,7 +38,9 @@ def test_every_recipe_can_be_found(setting, family):
 
 PLANNED = {
     "cifar10": ("dino", "byol", "simsiam", "barlow_twins", "vicreg", "supervised", "fixmatch", "uda", "mean_teacher", "vat",
-                "pseudo_label", "entropy_minimisation", "s4l", "noisy_student", "deepercluster", "swav"),
+                "pseudo_label", "entropy_minimisation", "s4l", "noisy_student", "deepercluster", "swav", "seer", "simclr_v2",
+                "moco_v1", "infomin", "pirl", "cmc", "amdim", "deep_infomax", "drlim", "triplet", "cpc_v1", "cpc_v2",
+                "lejepa", "ibot", "dinov2", "esvit", "mugs", "knowledge_distillation"),
     "imagenet": ("byol", "simsiam", "barlow_twins", "vicreg", "dinov2", "deepcluster", "deepercluster", "mugs"),
 }  # fmt: skip
 
@@ -73,6 +75,12 @@ def test_semi_supervised_recipes_take_as_many_steps_and_labels(name):
 
 def test_every_method_has_a_tiny_recipe():
     assert not [name for name in methods.names() if recipes.find("tiny", name, 32) is None]
+
+
+@pytest.mark.parametrize("family", ["contrastive", "clustering", "distillation", "redundancy"])
+def test_every_joint_embedding_has_a_recipe_for_small_images_on_a_gpu(family):
+    names = [name for name in methods.names() if methods.describe(name).family == family]
+    assert names and not [name for name in names if recipes.find("cifar10", name, 32) is None]
 
 
 @pytest.mark.parametrize(("said", "side", "world"), [({}, 64, "toyworld:std"), ({"size": 32}, 32, "toyworld:std")])

@@ -1,5 +1,7 @@
 """The clustering family; see the package."""
 
+from dataclasses import replace
+
 from nolabel.core import Optim
 from nolabel.recipes import Recipe
 from nolabel.views.crops import WholeAndCrops
@@ -101,3 +103,9 @@ def deepercluster(size: int) -> Recipe:
         epochs=50,
         fields={"clusters": 400, "all_turns": True, "hidden": 0, "views": one(size), "optim": SGD},
     )
+
+
+def seer(size: int) -> Recipe:
+    """SwAV's setting under SEER's head of three layers without batch norm and its ten rounds of Sinkhorn. Not run yet."""
+    made = swav(size)
+    return replace(made, fields={**made.fields, "prototypes": 3000, "hidden": 2048, "out": 128})

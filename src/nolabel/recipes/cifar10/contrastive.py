@@ -3,6 +3,7 @@
 from nolabel.core import Optim
 from nolabel.recipes import Recipe
 from nolabel.views.image import OneView, TwoViews
+from nolabel.views.parts import ImageAndParts, Patches, TwoViewsAndParts
 
 
 def simclr(size: int) -> Recipe:
@@ -93,3 +94,140 @@ def instance_discrimination(size: int) -> Recipe:
             "optim": Optim("sgd", lr=0.06, weight_decay=5e-4, warmup_epochs=0, drops=(0.4, 0.6, 0.8)),
         },
     )
+
+
+def simclr_v2(size: int) -> Recipe:
+    """SimCLR's views under a head of three layers, and LARS, which deep heads ask for. Not run yet."""
+    return Recipe(
+        "resnet18",
+        batch=512,
+        epochs=200,
+        fields={
+            "temperature": 0.2,
+            "hidden": 512,
+            "views": TwoViews(size=size, scale=(0.2, 1.0), strength=0.5, blur=(0.0, 0.0)),
+            "optim": Optim("lars", lr=0.4, weight_decay=1e-4, trust=0.02, trust_clip=True, warmup_epochs=10),
+        },
+    )
+
+
+def moco_v1(size: int) -> Recipe:
+    """The authors' CIFAR-10 demonstration with one view as query (82.6 % 200-NN there), in steps instead of its cosine. Not run
+    yet.
+    """
+    return Recipe(
+        "resnet18",
+        batch=512,
+        epochs=200,
+        fields={
+            "temperature": 0.1,
+            "momentum": 0.99,
+            "queue": 4096,
+            "views": TwoViews(size=size, jitter=(0.4, 0.4, 0.4, 0.1), blur=(0.0, 0.0)),
+            "optim": Optim("sgd", lr=0.03, weight_decay=5e-4, warmup_epochs=0, drops=(0.6, 0.8)),
+        },
+    )
+
+
+def infomin(size: int) -> Recipe:
+    """MoCo's small queue and momentum, and a third, turned crop: tiles of small images show little. Not run yet."""
+    return Recipe(
+        "resnet18",
+        batch=256,
+        epochs=200,
+        fields={
+            "momentum": 0.99,
+            "queue": 4096,
+            "hidden": 512,
+            "views": TwoViewsAndParts(
+                size=size, jitter=(0.4, 0.4, 0.4, 0.1), blur=(0.0, 0.0), transform="rotation", part_scale=(0.3, 1.0)
+            ),
+            "optim": Optim("sgd", lr=0.06, weight_decay=5e-4, warmup_epochs=0),
+        },
+    )
+
+
+def pirl(size: int) -> Recipe:
+    """Turned crops, for tiles of 12 px show little; 4,096 negatives of a bank of 50,000. Not run yet."""
+    return Recipe(
+        "resnet18",
+        batch=256,
+        epochs=200,
+        fields={
+            "negatives": 4096,
+            "views": ImageAndParts(size=size, scale=(0.2, 1.0), transform="rotation", part_scale=(0.3, 1.0)),
+            "optim": Optim("sgd", lr=0.03, weight_decay=5e-4, warmup_epochs=0),
+        },
+    )
+
+
+def cmc(size: int) -> Recipe:
+    """Instance discrimination's setting between light and colours: cross-entropy over whole banks. Not run yet."""
+    return Recipe(
+        "resnet18",
+        batch=128,
+        epochs=200,
+        fields={
+            "temperature": 0.1,
+            "negatives": 0,
+            "softmax": True,
+            "views": OneView(size=size, scale=(0.2, 1.0), jitter=(0.4, 0.4, 0.4, 0.1)),
+            "optim": Optim("sgd", lr=0.06, weight_decay=5e-4, warmup_epochs=0, drops=(0.6, 0.8)),
+        },
+    )
+
+
+def amdim(size: int) -> Recipe:
+    """The paper's batch, views and schedule for CIFAR-10, with a ResNet-18: a fifth of the rate after 250 and 280 epochs. Not run
+    yet.
+    """
+    optim = Optim(
+        "adam",
+        lr=2e-4,
+        betas=(0.8, 0.999),
+        weight_decay=1e-5,
+        scaled=False,
+        warmup_epochs=2,
+        drops=(0.833, 0.933),
+        drop=0.2,
+    )
+    views = TwoViews(size=size, scale=(0.3, 1.0), jitter=(0.4, 0.4, 0.4, 0.2), gray=0.25, blur=(0.0, 0.0))
+    return Recipe("resnet18", batch=200, epochs=300, fields={"views": views, "optim": optim})
+
+
+def deep_infomax(size: int) -> Recipe:
+    """The paper's CIFAR-10 setting, whole images and the Jensen-Shannon bound, with a ResNet-18. Not run yet."""
+    views = OneView(size=size, scale=(1.0, 1.0), ratio=(1.0, 1.0))
+    return Recipe("resnet18", batch=64, epochs=1000, fields={"views": views})
+
+
+def drlim(size: int) -> Recipe:
+    """SimCLR's views as neighbours, a map of 64 dimensions. Not run yet."""
+    views = TwoViews(size=size, scale=(0.2, 1.0), strength=0.5, blur=(0.0, 0.0))
+    return Recipe("resnet18", batch=256, epochs=200, fields={"out": 64, "views": views})
+
+
+def triplet(size: int) -> Recipe:
+    """SimCLR's views and a head of 512. Not run yet."""
+    views = TwoViews(size=size, scale=(0.2, 1.0), strength=0.5, blur=(0.0, 0.0))
+    optim = Optim("sgd", lr=0.05, weight_decay=5e-4, warmup_epochs=10)
+    return Recipe("resnet18", batch=256, epochs=200, fields={"hidden": 512, "views": views, "optim": optim})
+
+
+def cpc_v2(size: int) -> Recipe:
+    """A grid of 5 x 5 patches, of 10 px where images have 32 and a crop has 30: patches of the third row on are apart. Not run
+    yet.
+    """
+    crop = 30 * size // 32
+    views = Patches(size=crop, test_size=crop, scale=(0.6, 1.0), patch=crop // 3, stride=crop // 6)
+    return Recipe("resnet18", batch=128, epochs=500, fields={"views": views})
+
+
+def cpc_v1(size: int) -> Recipe:
+    """CPC v2's grid, in grey, patches as they are. Not run yet."""
+    crop = 30 * size // 32
+    views = Patches(
+        size=crop, test_size=crop, scale=(0.6, 1.0), patch=crop // 3, stride=crop // 6, gray=1.0, drop_color=0.0,
+        patch_scale=(0.88, 0.88), patch_ratio=(1.0, 1.0), patch_flip=0.0, patch_jitter=(0.0, 0.0, 0.0, 0.0), patch_gray=0.0,
+    )  # fmt: skip
+    return Recipe("resnet18", batch=128, epochs=500, fields={"views": views})

@@ -1,8 +1,10 @@
 """The distillation family; see the package."""
 
+from typing import Any
+
 from nolabel.core import Optim
 from nolabel.recipes import Recipe
-from nolabel.views.image import MultiCrop, TwoViews
+from nolabel.views.image import MultiCrop, OneView, TwoViews
 
 
 def dino(size: int) -> Recipe:
@@ -46,3 +48,47 @@ def simsiam(size: int) -> Recipe:
             "optim": Optim("sgd", lr=0.5, weight_decay=1e-5, warmup_epochs=10),
         },
     )
+
+
+def _tokens(size: int, locals: int, epochs: float, **fields: Any) -> Recipe:
+    """What DINO's heirs share: a ViT-Tiny, 4,096 prototypes, two crops of 8 x 8 patches and small ones of 4 x 4."""
+    views = MultiCrop(
+        size=size, scale=(0.4, 1.0), local_size=size // 2, local_scale=(0.05, 0.4), locals=locals, blur=(0.0, 0.0, 0.0)
+    )
+    fields = {"prototypes": 4096, "bottleneck": 256, "views": views, **fields}
+    return Recipe("vit_tiny_patch16_224", batch=256, epochs=epochs, fields=fields)
+
+
+def ibot(size: int) -> Recipe:
+    """The paper's schedule with four small crops. Not run yet."""
+    return _tokens(size, 4, 400)
+
+
+def dinov2(size: int) -> Recipe:
+    """The teacher of a batch of 256, and the rate by the root of the batch. Not run yet."""
+    optim = Optim(
+        "adamw",
+        lr=5e-4,
+        weight_decay=0.04,
+        final_weight_decay=0.2,
+        scaled=False,
+        warmup_epochs=10,
+        final_lr=1e-6,
+        clip=3.0,
+    )
+    return _tokens(size, 6, 300, momentum=(0.996, 1.0), optim=optim)
+
+
+def esvit(size: int) -> Recipe:
+    """Regions are the patches of a ViT. Not run yet."""
+    return _tokens(size, 4, 300)
+
+
+def mugs(size: int) -> Recipe:
+    """Queues of a third of the data. Not run yet."""
+    return _tokens(size, 4, 300, queue=16384)
+
+
+def knowledge_distillation(size: int) -> Recipe:
+    """Born again with labels, at rate 0.1; `--teacher FILE` learns from a larger net. Not run yet."""
+    return Recipe("resnet18", batch=128, epochs=200, fields={"views": OneView(size=size, scale=(0.4, 1.0))})
