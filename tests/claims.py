@@ -275,8 +275,7 @@ CLAIMS = {
         "Morgado, Vasconcelos, Misra, CVPR 2021: clips that agree in sight and sound are alike, and help", avid, (
             Bar("linear of video over random init, points", lambda v: v["linear"] - v["untrained"], 10),
             Bar("agreeing clips of one material over chance, points", lambda v: v["purity"] - v["chance"], 20),
-            # a point on UCF in the paper, less than seeds differ by here, where AVID alone knows most: no harm is asked
-            Bar("linear of video, CMA over AVID alone, points", lambda v: v["linear"] - v["linear_alone"], -2),
+            Bar("linear of video, CMA over AVID alone, points", lambda v: v["linear"] - v["linear_alone"], 0),
         ),
     ),
     "audio_mae": Claim(
@@ -310,6 +309,7 @@ CLAIMS = {
             Bar("text finds image at once, over chance", lambda v: v["recall_1"] / v["chance_1"], 10),
             Bar("zero-shot on unseen pairs of shape and material over all pairs",
                 lambda v: v["unseen_pairs"] / v["all_pairs"], 0.5),
+            # on `hard`, three small things and a bar in front, it is at chance after as many steps: 15.2 of 12.5, seed 0
             Bar("zero-shot shape in front of wild patterns, %", lambda v: v["busy"], 50),
         ),
     ),

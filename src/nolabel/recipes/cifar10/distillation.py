@@ -60,7 +60,7 @@ def _tokens(size: int, locals: int, epochs: float, **fields: Any) -> Recipe:
 
 
 def ibot(size: int) -> Recipe:
-    """The paper's schedule with four small crops. Not run yet."""
+    """Four small crops, 400 epochs. Not run yet."""
     return _tokens(size, 4, 400)
 
 
