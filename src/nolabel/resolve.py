@@ -257,7 +257,8 @@ def _recipe(method: str, options: Options, size: int, large: bool) -> tuple[str,
     for setting in suited if options.recipe == "auto" else (options.recipe,):
         if found := recipes.find(setting, method, size):
             return setting, found
-    raise UserError(f"{method} has no recipe '{options.recipe}'")
+    there = ", ".join(name for name in recipes.SETTINGS if recipes.find(name, method, size))
+    raise UserError(f"{method} has no recipe '{options.recipe}'; it has {there}, and --recipe auto chooses")
 
 
 def _resized(views: Any, size: int) -> Any:

@@ -8,6 +8,7 @@ from typing import Annotated, Any
 
 import tyro
 
+from nolabel import recipes
 from nolabel.core import UserError
 from nolabel.core.errors import nearest
 from nolabel.studies._fill import fill, known, made_with
@@ -22,8 +23,10 @@ def compare(
     minutes: float = 5.0,
     seeds: int = 3,
     protocols: tuple[str, ...] = ("linear", "knn"),
+    recipe: str = "auto",
     encoder: str | None = None,
     size: int | None = None,
+    batch: int | None = None,
     labels: str | None = None,
     processes: int | None = None,
     out: Path = Path("results"),
@@ -42,8 +45,10 @@ def compare(
         minutes: wall time of each training
         seeds: runs of each method
         protocols: knn, linear, low-shot (here 3 labels a class), fine-tune (here 5 epochs at rate 0.001), classify, ...
+        recipe: tiny, cifar10, imagenet (the paper), for all methods and in the name of the table; auto as train chooses
         encoder: the same for all; default: that of each method's recipe
         size: pixels that the encoder sees
+        batch: the same for all; default: that of each method's recipe
         labels: what semi-supervised methods and `supervised` may see, as train takes it
         processes: processes that share a batch; default: as train chooses
         out: the folder of the table
@@ -61,10 +66,16 @@ def compare(
         raise UserError(
             "name the methods to compare, at least one protocol and one seed, e.g. nolabel compare simclr byol"
         )
+    if recipe not in (choices := ("auto", *recipes.SETTINGS)):
+        raise UserError(f"unknown --recipe '{recipe}'{nearest(recipe, choices)}")
     for name in protocols:
         if name not in PROTOCOLS:
             raise UserError(f"unknown protocol '{name}'{nearest(name, PROTOCOLS)}")
-    budget = {"minutes": minutes, "encoder": encoder, "size": size, "labels": labels, "processes": processes}
+    named = None if recipe == "auto" else recipe
+    budget = {
+        "minutes": minutes, "recipe": named, "encoder": encoder, "size": size, "batch": batch, "labels": labels,
+        "processes": processes,
+    }  # fmt: skip
     trials = [
         Trial(method, data, seed, {k: v for k, v in budget.items() if v is not None}, protocols)
         for method in dict.fromkeys(known(methods))
@@ -72,7 +83,7 @@ def compare(
     ]
     name = shown(data)
     stem = "compare-" + "".join(c if c.isalnum() or c in "-_" else "-" for c in Path(name).stem)
-    stem += f"-{Path(labels).stem}-labels" if labels else ""
+    stem += (f"-{named}-recipe" if named else "") + (f"-{Path(labels).stem}-labels" if labels else "")
     given = "".join(f" --{k} {v:g}" if isinstance(v, float) else f" --{k} {v}" for k, v in trials[0].budget.items())
 
     def publish(records: list[dict[str, Any]]) -> None:
@@ -82,10 +93,11 @@ def compare(
 
         alike = [r for r in records if r["budget"] == trials[0].budget]
         lines = table(alike, protocols)
-        named = list(dict.fromkeys(r["method"] for r in alike))
-        title = f"{len(named)} methods on {name}, {minutes:g} {'minute' if minutes == 1 else 'minutes'} each"
+        known_as = list(dict.fromkeys(r["method"] for r in alike))
+        title = f"{len(known_as)} methods on {name}, {minutes:g} {'minute' if minutes == 1 else 'minutes'} each"
+        title += f", recipes of {named}" if named else ""
         title += f", {labels if labels.isdecimal() else Path(labels).name} labels" if labels else ""
-        command, how = f"nolabel compare {' '.join(named)} --data {name} --seeds {seeds}{given}", made_with(alike)
+        command, how = f"nolabel compare {' '.join(known_as)} --data {name} --seeds {seeds}{given}", made_with(alike)
         write_json(out / f"{stem}.json", lines)
         # alone, the name of the toy world stands for the one that suits the method: to be compared with its own controls
         differ = len({line["data"] for line in lines}) > 1
