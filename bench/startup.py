@@ -16,7 +16,7 @@ def seconds(*argv: str, rounds: int = 5, cwd: str | None = None) -> float:
     took = []
     for _ in range(rounds + 1):
         start = time.perf_counter()
-        subprocess.run([sys.executable, "-m", "nolabel.cli", *argv], check=True, capture_output=True, cwd=cwd)
+        subprocess.run([sys.executable, "-m", "nolabel", *argv], check=True, capture_output=True, cwd=cwd)
         took.append(time.perf_counter() - start)
     return statistics.median(took[1:])
 
@@ -24,7 +24,7 @@ def seconds(*argv: str, rounds: int = 5, cwd: str | None = None) -> float:
 def first_step() -> float:
     """Seconds from the command until the first step of a run on cached data is logged."""
     with tempfile.TemporaryDirectory() as folder:
-        argv = [sys.executable, "-m", "nolabel.cli", "train", "simclr", "--steps", "2", "--log-every", "1"]
+        argv = [sys.executable, "-m", "nolabel", "train", "simclr", "--steps", "2", "--log-every", "1"]
         argv += ["--dir", f"{folder}/run", "--evaluate", "--no-report", "--batch", "64"]
         start = time.perf_counter()
         process = subprocess.Popen(argv, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=os.environ)

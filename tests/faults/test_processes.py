@@ -35,7 +35,7 @@ def test_torchrun_brings_a_run_back_when_a_rank_dies(tmp_path):
     ended(started(*argv, "--processes", "2", "--dir", "whole", cwd=tmp_path), tmp_path, 0)
     torchrun = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "--max-restarts", "2"]
     process = subprocess.Popen(
-        [*torchrun, "--standalone", "-m", "nolabel.cli", *argv],
+        [*torchrun, "--standalone", "-m", "nolabel", *argv],
         cwd=tmp_path,
         env=env,
         stderr=subprocess.PIPE,
@@ -71,7 +71,7 @@ def test_a_run_that_starts_again_is_gone_on_with_only_if_it_is_the_same(tmp_path
 
 def test_a_slip_under_torchrun_is_one_line(tmp_path):
     torchrun = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "--standalone"]
-    argv = [*torchrun, "-m", "nolabel.cli", "train", "simclr", "--data", "nowhere/", "--dir", "run"]
+    argv = [*torchrun, "-m", "nolabel", "train", "simclr", "--data", "nowhere/", "--dir", "run"]
     done = subprocess.run(argv, cwd=tmp_path, capture_output=True, text=True, timeout=120)
     assert done.returncode != 0 and done.stderr.count("nolabel: ") == 1
     assert "nowhere" in done.stderr and "[rank" not in done.stderr and "gloo" not in done.stderr

@@ -19,7 +19,7 @@ from tests.processes import ended, started
 def fresh(*argv, cwd):
     """Run the command by a fresh interpreter."""
     done = subprocess.run(
-        [sys.executable, "-m", "nolabel.cli", *map(str, argv)],
+        [sys.executable, "-m", "nolabel", *map(str, argv)],
         cwd=cwd,
         capture_output=True,
         text=True,
