@@ -346,7 +346,7 @@ def test_fixed_positions_start_a_vit_as_mae_does():
     assert isinstance(loaded.net.pos_embed, torch.nn.Parameter)
 
 
-@pytest.mark.parametrize("name", ["tiny", "tiny_tokens", "tiny_hybrid", "vit_tiny_patch16_224"])
+@pytest.mark.parametrize("name", ["tiny", "tiny_tokens", "tiny_hybrid", "small_hybrid", "vit_tiny_patch16_224"])
 def test_graphs_take_any_batch_size(name):
     """`torch.export` refuses where code looks at the number of images, and what is exported would take two alone."""
     encoder, x = image_encoder(name, 32).eval(), torch.randn(5, 3, 32, 32)

@@ -234,6 +234,15 @@ def test_comparison_has_controls_as_rows_once_a_seed():
     assert table(records, ["knn"])[-1]["method"] == "random init", "no row without numbers"
 
 
+def test_a_method_that_makes_another_encoder_of_it_has_its_own_random_init():
+    records = [record(name, seed=seed, value=50.0) for name in ("simclr", "byol", "cmc") for seed in (0, 1)]
+    for r in records[-2:]:
+        r["scores"][0]["random_init"] = 33.0
+    records[2]["scores"][0]["random_init"] += 0.3  # another machine
+    found = [(r["method"], r["knn"], r["seeds"]) for r in table(records, ["knn"]) if "init" in r["method"]]
+    assert found == [("random init", pytest.approx(20.5, abs=0.16), 2), ("random init of cmc", 33.0, 2)]
+
+
 def test_methods_with_a_toy_world_of_their_own_have_their_own_controls():
     records = [record(value=40.0, meant="toyworld"), record("rotation", seed=7, value=60.0, meant="toyworld:upright")]
     found = table(records, ["knn"])

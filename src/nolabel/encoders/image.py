@@ -36,6 +36,9 @@ OURS: dict[str, Callable[..., nn.Module]] = {
     "tiny_tokens": tiny_tokens,
     "tiny_tokens_coarse": partial(tiny_tokens, grid=4),  # a quarter of the tokens: for methods that see many views
     "tiny_hybrid": tiny_hybrid,
+    "small_hybrid": partial(
+        tiny_hybrid, width=192, depth=6
+    ),  # as wide as ViT-Tiny, half as deep: for small images on a GPU
     **{f"tiny_hybrid_{name}": partial(tiny_hybrid, **options) for name, options in DINOV2.items()},
     "tiny_pyramid": TinyPyramid,
     "dense": Dense,
@@ -88,8 +91,8 @@ def image_encoder(
 ) -> nn.Module:
     """The encoder `name` for images (B, channels, size, size) -> (B, encoder.dim), initialised at random.
 
-    name        tiny, tiny_fine, tiny_tokens (and _coarse), tiny_hybrid (and _drop, _swiglu, _ninth), tiny_pyramid, dense or a
-                network of timm; a ViT is a `ViTEncoder`, a TokenEncoder
+    name        tiny, tiny_fine, tiny_tokens (and _coarse), tiny_hybrid (and _drop, _swiglu, _ninth), small_hybrid, tiny_pyramid,
+                dense or a network of timm; a ViT is a `ViTEncoder`, a TokenEncoder
     pretrained  load timm's weights, from its cache or the network
     init        a file of weights to start from, safetensors or torch state dict; see `load_weights`
     patch       side of a ViT's patches in px; by default its own, and size / 8 for images of up to 64 px

@@ -131,11 +131,13 @@ def tiny_hybrid(
     channels: int = 3,
     *,
     grid: int = 8,
+    width: int = 96,
+    depth: int = 2,
     layer_scale: float | None = None,
     drop_path: float = 0.0,
     swiglu: bool = False,
 ) -> ViTEncoder:
-    """Tokens from convolutions, two blocks of attention of width 96, batch norms, the mean of the patches (0.35 M weights).
+    """Tokens from convolutions, blocks of attention with three heads, batch norms, the mean of the patches (0.35 M weights).
 
     For methods that hide tokens and compare images: the class token of `tiny_tokens` starts nearly alike for all images.
 
@@ -150,12 +152,12 @@ def tiny_hybrid(
         "mlp_ratio": 8 / 3, "mlp_layer": partial(SwiGLU, align_to=8), "act_layer": nn.SiLU
     }  # fmt: skip
     net = VisionTransformer(
-        size, patch, channels, num_classes=0, embed_dim=96, depth=2, num_heads=3, dynamic_img_size=True,
+        size, patch, channels, num_classes=0, embed_dim=width, depth=depth, num_heads=3, dynamic_img_size=True,
         embed_layer=ConvPatches, class_token=False, global_pool="avg", fc_norm=False, norm_layer=TokenBatchNorm,
         init_values=layer_scale, drop_path_rate=drop_path, **(gated if swiglu else {}),
     )  # fmt: skip
     net.blocks.apply(xavier)
     del net.pos_embed
     # small beside the tokens, or patches tell each other where they are before they tell what they show
-    net.register_buffer("pos_embed", 0.05 * sincos_positions(96, (grid, grid))[None])
+    net.register_buffer("pos_embed", 0.05 * sincos_positions(width, (grid, grid))[None])
     return ViTEncoder(net, size, "mean")

@@ -1,7 +1,7 @@
 """Several methods on one budget: what each reaches, and what it costs."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from statistics import mean, stdev
 from typing import Annotated, Any
@@ -132,15 +132,43 @@ def table(records: Sequence[dict[str, Any]], protocols: Sequence[str]) -> list[d
     rows.sort(key=lambda row: -(row[protocols[0]] or 0.0))
     free = {"seconds": None, "samples_per_s": None, "memory": None}
     for encoder, data in sorted({(r["encoder"], meant(r)) for r in records}):
-        some = list({r["seed"]: r for r in records if (r["encoder"], meant(r)) == (encoder, data)}.values())
-        found = scores(some, protocols, "random_init")
-        rows.append({"method": "random init", "encoder": encoder, "data": data, **found, **free, "seeds": len(some)})
+        for name, some in untrained(
+            [r for r in records if (r["encoder"], meant(r)) == (encoder, data)], protocols
+        ).items():
+            found = scores(some, protocols, "random_init")
+            rows.append({"method": name, "encoder": encoder, "data": data, **found, **free, "seeds": len(some)})
     for data in sorted({meant(r) for r in records}):
         some = list({r["seed"]: r for r in records if meant(r) == data}.values())
         found = scores(some, protocols, "raw_input")
         if any(value is not None for value in found.values()):  # not every protocol can do without an encoder
             rows.append({"method": "raw input", "encoder": None, "data": data, **found, **free, "seeds": len(some)})
     return rows
+
+
+def untrained(records: Sequence[dict[str, Any]], protocols: Sequence[str]) -> dict[str, list[dict[str, Any]]]:
+    """A record a seed for `random init` of one encoder, and for that of each method that makes something else of it: CMC takes
+    it twice, CPC looks at patches through it.
+    """
+
+    def start(record: dict[str, Any]) -> dict[str, float | None]:
+        return {s["protocol"]: s["random_init"] for s in record["scores"] if s["protocol"] in protocols}
+
+    usual = {}
+    for seed in {r["seed"] for r in records}:
+        found = [start(r) for r in records if r["seed"] == seed]
+        usual[seed] = max(found, key=found.count)
+    odd = dict.fromkeys(r["method"] for r in records if not alike(start(r), usual[r["seed"]]))
+    rows = {"random init": list({r["seed"]: r for r in records if r["method"] not in odd}.values())}
+    rows |= {f"random init of {method}": [r for r in records if r["method"] == method] for method in odd}
+    return {name: some for name, some in rows.items() if some}
+
+
+def alike(one: Mapping[str, float | None], other: Mapping[str, float | None], points: float = 0.5) -> bool:
+    """Whether two untrained encoders scored the same, but for what other versions and machines change."""
+    return all(
+        one[name] == other[name] or abs((one[name] or 0.0) - (other[name] or 0.0)) <= points
+        for name in one.keys() & other.keys()
+    )
 
 
 def meant(record: dict[str, Any]) -> str:

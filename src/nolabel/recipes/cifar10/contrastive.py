@@ -97,7 +97,7 @@ def instance_discrimination(size: int) -> Recipe:
 
 
 def simclr_v2(size: int) -> Recipe:
-    """SimCLR's views under a head of three layers, and LARS, which deep heads ask for. Not run yet."""
+    """SimCLR's views under a head of three layers, and LARS, which deep heads ask for. Begun: 37.1, untrained 28.5."""
     return Recipe(
         "resnet18",
         batch=512,
@@ -112,8 +112,8 @@ def simclr_v2(size: int) -> Recipe:
 
 
 def moco_v1(size: int) -> Recipe:
-    """The authors' CIFAR-10 demonstration with one view as query (82.6 % 200-NN there), in steps instead of its cosine. Not run
-    yet.
+    """The authors' CIFAR-10 demonstration with one view as query (82.6 % 200-NN there), in steps instead of its cosine.
+    Begun: 29.6, untrained 28.5.
     """
     return Recipe(
         "resnet18",
@@ -162,7 +162,9 @@ def pirl(size: int) -> Recipe:
 
 
 def cmc(size: int) -> Recipe:
-    """Instance discrimination's setting between light and colours: cross-entropy over whole banks. Not run yet."""
+    """Instance discrimination's setting between light and colours: cross-entropy over whole banks. Begun: 29.4,
+    untrained 33.0.
+    """
     return Recipe(
         "resnet18",
         batch=128,
@@ -196,7 +198,9 @@ def amdim(size: int) -> Recipe:
 
 
 def deep_infomax(size: int) -> Recipe:
-    """The paper's CIFAR-10 setting, whole images and the Jensen-Shannon bound, with a ResNet-18. Not run yet."""
+    """The paper's CIFAR-10 setting, whole images and the Jensen-Shannon bound, with a ResNet-18. Begun: 29.9,
+    untrained 28.5.
+    """
     views = OneView(size=size, scale=(1.0, 1.0), ratio=(1.0, 1.0))
     return Recipe("resnet18", batch=64, epochs=1000, fields={"views": views})
 
@@ -208,15 +212,15 @@ def drlim(size: int) -> Recipe:
 
 
 def triplet(size: int) -> Recipe:
-    """SimCLR's views and a head of 512. Not run yet."""
+    """SimCLR's views and a head of 512. Begun: 32.0, untrained 28.5."""
     views = TwoViews(size=size, scale=(0.2, 1.0), strength=0.5, blur=(0.0, 0.0))
     optim = Optim("sgd", lr=0.05, weight_decay=5e-4, warmup_epochs=10)
     return Recipe("resnet18", batch=256, epochs=200, fields={"hidden": 512, "views": views, "optim": optim})
 
 
 def cpc_v2(size: int) -> Recipe:
-    """A grid of 5 x 5 patches, of 10 px where images have 32 and a crop has 30: patches of the third row on are apart. Not run
-    yet.
+    """A grid of 5 x 5 patches, of 10 px where images have 32 and a crop has 30: patches of the third row on are apart.
+    Begun: 32.0, untrained 34.8.
     """
     crop = 30 * size // 32
     views = Patches(size=crop, test_size=crop, scale=(0.6, 1.0), patch=crop // 3, stride=crop // 6)
