@@ -60,20 +60,31 @@ def resume(run: Run, /, quiet: bool = False, table: bool = True, data: str | Non
         _show(trained)
 
 
-def evaluate(run: Run, /, data: str | None = None, protocols: tuple[str, ...] = ("knn", "linear")) -> None:
+def evaluate(
+    run: Run,
+    /,
+    data: str | None = None,
+    protocols: tuple[str, ...] = ("knn", "linear"),
+    templates: tuple[str, ...] = (),
+) -> None:
     """Judge the encoder of a run again, beside its random initialisation and the raw input.
 
     Args:
         run: the folder of the run
         data: another labelled data set; default: the run's own
         protocols: knn, linear, low-shot, fine-tune, retrieval, zero-shot, perplexity, segments, propagation
+        templates: prompts of zero-shot, {} for the name of a class, e.g. "a painting of a {}" "a {} in oil"
 
     Example: nolabel eval runs/simclr-photos --data cifar10/ --protocols knn
     """
+    if templates and "zero-shot" not in protocols:
+        _fail("--templates are the prompts of zero-shot: say --protocols zero-shot, too")
     from nolabel import api
+    from nolabel.evaluate import ZeroShot
 
     trained = api.load(run)
-    trained.judge(data, protocols)
+    judged: list[Any] = [ZeroShot(templates) if templates and name == "zero-shot" else name for name in protocols]
+    trained.judge(data, judged)
     _show(trained)
 
 

@@ -114,6 +114,12 @@ def test_pairs_are_judged_in_both_directions():
     assert rows[0]["value"] == 100, "pictures without captions"
 
 
+@pytest.mark.parametrize("templates", [("a {}", "a class"), ("{} and {}",), ()])
+def test_a_template_has_one_place_for_the_name_of_the_class(templates):
+    with pytest.raises(UserError, match=r"needs one \{\}, for the name of the class"):
+        ZeroShot(templates)
+
+
 class Half(nn.Module):
     """Some projection to two values."""
 

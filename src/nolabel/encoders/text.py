@@ -87,6 +87,7 @@ def _real(text: Tensor) -> Tensor:
 
 OURS: dict[str, Callable[..., nn.Module]] = {
     "tiny_text": TextEncoder,
+    "tiny_caption": partial(TextEncoder, dim=64, depth=2, heads=2),  # short sentences about pictures
     "tiny_causal_text": partial(TextEncoder, causal=True),
 }
 """from a name to what makes the encoder, from the shape of one input, the size of the vocabulary and options"""

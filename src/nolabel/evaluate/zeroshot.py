@@ -31,6 +31,11 @@ class ZeroShot:
     metrics: ClassVar[tuple[str, ...]] = ("top1", "top5")
     labelled: ClassVar[bool] = True
 
+    def __post_init__(self) -> None:
+        for template in self.templates or ("",):
+            if template.count("{}") != 1:
+                raise UserError(f"the template '{template}' needs one {{}}, for the name of the class")
+
     def __call__(self, query: nn.Module, target: nn.Module, queries: EvalData, targets: EvalData) -> dict[str, float]:
         """Test samples against the prompts of their classes; `target` reads text, with the `tokenizer` of `targets`."""
         split: Any = queries.splits["test"]
@@ -43,9 +48,9 @@ class ZeroShot:
 
     def weights(self, encoder: nn.Module, data: EvalData, classes: tuple[str, ...]) -> Tensor:
         """A direction of length 1 for each class (C, D)."""
-        if data.tokenizer is None or "{}" not in "".join(self.templates):
-            raise UserError("zero-shot needs a tokenizer, and templates with {} for the name of the class")
-        prompts = [t.format(name.replace("_", " ")) for name in classes for t in self.templates]
+        if data.tokenizer is None:
+            raise UserError("zero-shot needs a tokenizer")
+        prompts = [t.replace("{}", name.replace("_", " ")) for name in classes for t in self.templates]
         decode = Sentence(data.words, data.tokenizer)
         ids = np.empty((len(prompts), data.words), np.int64)
         for prompt, row in zip(prompts, ids):

@@ -48,8 +48,6 @@ VOCABULARY = tuple(
     )
 )
 """every word that occurs, and those of prompts"""
-TEMPLATES = ("a {}", "a picture of a {}", "there is a {}", "a {} in the middle", "a big {}", "a small {}")
-"""prompts for the classes"""
 
 
 def captions(table: Factors, u: Floats, middle: float, moving: bool = False) -> list[str]:
