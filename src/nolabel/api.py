@@ -20,6 +20,7 @@ from nolabel.core import UserError
 from nolabel.core.dist import barrier, rank, share, world
 from nolabel.core.errors import nearest
 from nolabel.core.fields import override, to_json
+from nolabel.core.folders import run_folder
 from nolabel.core.random import fold, generator
 from nolabel.data import Data, Prefetcher, at_rest
 from nolabel.encoders.files import save_encoder
@@ -34,7 +35,7 @@ from nolabel.evaluate import OnlineKNN
 from nolabel.options import Options
 from nolabel.plan import Built, Plan
 from nolabel.resolve import resolve, try_out
-from nolabel.runs import as_its_settings_say, begun_before, new_folder, note_skipped, run_folder, tell
+from nolabel.runs import as_its_settings_say, begun_before, new_folder, note_skipped, tell
 from nolabel.trained import Trained, obstacle
 
 

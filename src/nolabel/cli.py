@@ -51,7 +51,7 @@ def resume(run: Run, /, quiet: bool = False, table: bool = True, data: str | Non
 
     Example: nolabel resume runs/simclr-toyworld
     """
-    from nolabel import api
+    api = _api_for(run)
     from nolabel.engine.parallel import own
 
     own()
@@ -79,7 +79,7 @@ def evaluate(
     """
     if templates and "zero-shot" not in protocols:
         _fail("--templates are the prompts of zero-shot: say --protocols zero-shot, too")
-    from nolabel import api
+    api = _api_for(run)
     from nolabel.evaluate import ZeroShot
 
     trained = api.load(run)
@@ -100,7 +100,7 @@ def embed(run: Run, /, out: Path, data: str | None = None, split: str = "train",
 
     Example: nolabel embed runs/simclr-photos --data photos/ --out features.parquet
     """
-    from nolabel import api
+    api = _api_for(run)
 
     print(api.load(run).embed_to(out, data, split, modality))
 
@@ -115,7 +115,7 @@ def export(run: Run, /, to: Path, modality: str | None = None) -> None:
 
     Example: nolabel export runs/simclr-photos --to encoder.onnx
     """
-    from nolabel import api
+    api = _api_for(run)
 
     print(*api.load(run).export(to, modality), sep="\n")
 
@@ -129,7 +129,7 @@ def report(run: Run, /, data: str | None = None) -> None:
 
     Example: nolabel report runs/simclr-photos
     """
-    from nolabel import api
+    api = _api_for(run)
 
     print(api.load(run).report(data))
 
@@ -238,6 +238,16 @@ def main(argv: list[str] | None = None) -> None:
         if not getattr(error, "told", False):
             _fail(str(error), code)
         sys.exit(code)
+
+
+def _api_for(run: Path) -> Any:
+    """`nolabel.api`, once the folder is known to hold a run."""
+    from nolabel.core.folders import run_folder
+
+    run_folder(run)
+    from nolabel import api
+
+    return api
 
 
 def _train(argv: list[str]) -> None:

@@ -13,7 +13,6 @@ from typing import Any
 from nolabel import plan as plans
 from nolabel.core import UserError
 from nolabel.core.dist import rank
-from nolabel.core.errors import nearest
 from nolabel.core.fields import to_json
 from nolabel.data import Data
 from nolabel.encoders.files import encoder_files
@@ -107,17 +106,6 @@ def writable(folder: Path, other: str = "another place") -> None:
         probe.unlink()
     except OSError as error:
         raise UserError(f"cannot write to {folder}: {error.strerror}; choose {other}") from error
-
-
-def run_folder(folder: str | Path) -> Path:
-    """The folder of a run. Raises `UserError` where there is none, with the nearest name."""
-    if not isinstance(folder, str | Path):
-        raise UserError(f"{folder!r:.60} is no folder of a run; name one, e.g. 'runs/simclr-toyworld'")
-    folder = Path(folder)
-    if not (folder / "run.json").exists():
-        runs = [p.parent.name for p in folder.parent.glob("*/run.json")]
-        raise UserError(f"{folder} holds no run (no run.json){nearest(folder.name, runs)}")
-    return folder
 
 
 @contextmanager

@@ -248,3 +248,20 @@ def test_help_is_quick(tmp_path):
             fresh(*argv, cwd=tmp_path)
             took.append(time.perf_counter() - start)
         assert min(took) < 2 * limit, took  # twice: the machine that runs the tests may be busy
+
+
+@pytest.mark.parametrize(
+    "verb", [["resume"], ["eval"], ["embed", "--out", "x.npy"], ["export", "--to", "x.pt"], ["report"]]
+)
+def test_a_folder_without_a_run_is_told_without_waiting_for_torch(tmp_path, verb):
+    (tmp_path / "simclr-photos").mkdir()
+    (tmp_path / "simclr-photos" / "run.json").write_text("{}")
+    code = f"""import sys
+from nolabel.cli import main
+try:
+    main({[verb[0], "simclr-photo", *verb[1:]]!r})
+finally:
+    print("torch" in sys.modules)"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, cwd=tmp_path)
+    assert (done.returncode, done.stdout.strip()) == (2, "False"), done.stderr
+    assert done.stderr == "nolabel: simclr-photo holds no run (no run.json); did you mean 'simclr-photos'?\n"
