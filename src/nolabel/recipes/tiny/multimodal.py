@@ -1,12 +1,11 @@
 """The families of several modalities; see the package."""
 
-from nolabel.core import Optim
+from dataclasses import replace
+
 from nolabel.recipes import Recipe
 from nolabel.recipes.tiny import SLOW, TOKENS
 from nolabel.views.layers import Layers
 from nolabel.views.pairs import Captioned
-
-PAIRS = Optim("adamw", lr=1e-3, weight_decay=0.1, betas=(0.9, 0.98), scaled=False, warmup_epochs=0.5)
 
 
 def clip(size: int) -> Recipe:
@@ -24,19 +23,9 @@ def clip(size: int) -> Recipe:
 
 
 def siglip(size: int) -> Recipe:
-    """Two tiny towers in a space of 64; b at -ln of the batch, and a scale at which texts are not alike for long."""
-    return Recipe(
-        {"image": "tiny", "text": "tiny_text"},
-        batch=128,
-        minutes=2.5,
-        fields={
-            "out": 64,
-            "scale": 5.0,
-            "offset": -4.85,
-            "views": Captioned(size=size, scale=(0.5, 1.0), length=32),
-            "optim": PAIRS,
-        },
-    )
+    """CLIP's towers and Muon; b at -ln of the batch, and a scale at which texts are not alike for long."""
+    made = clip(size)
+    return replace(made, fields={**made.fields, "scale": 5.0, "offset": -5.55})
 
 
 def m3ae(size: int) -> Recipe:
