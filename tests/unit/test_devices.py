@@ -91,6 +91,7 @@ def test_memory_that_ends_elsewhere_is_told_in_one_line(monkeypatch, capsys, tmp
         raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
 
     monkeypatch.setattr("nolabel.api.load", load)
+    (tmp_path / "run.json").write_text("{}")
     with pytest.raises(SystemExit) as stop:
         main(["eval", str(tmp_path)])
     assert stop.value.code == 2
