@@ -36,9 +36,8 @@ OURS: dict[str, Callable[..., nn.Module]] = {
     "tiny_tokens": tiny_tokens,
     "tiny_tokens_coarse": partial(tiny_tokens, grid=4),  # a quarter of the tokens: for methods that see many views
     "tiny_hybrid": tiny_hybrid,
-    "small_hybrid": partial(
-        tiny_hybrid, width=192, depth=6
-    ),  # as wide as ViT-Tiny, half as deep: for small images on a GPU
+    # as wide as ViT-Tiny, half as deep: for small images on a GPU
+    "small_hybrid": partial(tiny_hybrid, width=192, depth=6),
     **{f"tiny_hybrid_{name}": partial(tiny_hybrid, **options) for name, options in DINOV2.items()},
     "tiny_pyramid": TinyPyramid,
     "dense": Dense,

@@ -142,6 +142,8 @@ def tiny_hybrid(
     For methods that hide tokens and compare images: the class token of `tiny_tokens` starts nearly alike for all images.
 
     grid         patches a side
+    width        of the tokens, a multiple of 12
+    depth        blocks of attention
     layer_scale  first value of a factor on every branch (LayerScale)
     drop_path    share of samples for which the last block's branches are left out; less in the block before
     swiglu       gated MLPs with as many weights (SwiGLU)
