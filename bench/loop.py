@@ -70,14 +70,13 @@ def lightly(data: Any, look: Look, *, encoder: str, size: int, batch: int, optim
     from lightly.transforms import SimCLRTransform
     from PIL import Image
 
-    from nolabel.encoders import image_encoder
     from nolabel.networks.mlp import mlp
     from nolabel.optim import optimizer
 
     logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
     images = data.splits["train"].take(torch.arange(len(data.splits["train"])))["image"].numpy()
     transform = SimCLRTransform(input_size=size, cj_strength=0.5, min_scale=0.2, gaussian_blur=0.0)
-    net = image_encoder(encoder, 32, stem=stem)
+    net, dim = peer_net(encoder, stem)
 
     class Pictures(torch.utils.data.Dataset):
         def __len__(self) -> int:
@@ -89,7 +88,7 @@ def lightly(data: Any, look: Look, *, encoder: str, size: int, batch: int, optim
     class Module(lightning.LightningModule):
         def __init__(self) -> None:
             super().__init__()
-            self.model = nn.Sequential(net, mlp(net.dim, 512, 128))
+            self.model = nn.Sequential(net, mlp(dim, 512, 128))
             self.criterion = NTXentLoss(temperature=0.1)
 
         def training_step(self, batch, index):
@@ -121,6 +120,20 @@ def lightly(data: Any, look: Look, *, encoder: str, size: int, batch: int, optim
         enable_model_summary=False, callbacks=[Clock()], accelerator="cpu",
     )  # fmt: skip
     trainer.fit(Module(), loader)
+
+
+def peer_net(encoder: str, stem: str) -> tuple[nn.Module, int]:
+    """torchvision's ResNet-18, as in the example, whose convolutions do what they do everywhere; our tiny one, and its D."""
+    if stem == "imagenet":
+        from torchvision.models import resnet18
+
+        net = resnet18()
+        net.fc = nn.Identity()
+        return net, 512
+    from nolabel.encoders import image_encoder
+
+    ours = image_encoder(encoder, 32, stem=stem)
+    return ours, ours.dim
 
 
 def pace(side: str, case: str) -> float:

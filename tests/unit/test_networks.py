@@ -10,6 +10,7 @@ from torch import nn
 
 from nolabel.core import Clock, Method
 from nolabel.networks import EMA, Block, Decoder, DINOHead, Transformer, attention_weights, mlp, sincos_positions
+from nolabel.networks.inside import quick_on_small_maps
 
 
 def layers(net):
@@ -300,3 +301,36 @@ def test_attention_is_the_same_fused_and_plain(causal):
     if causal:
         changed = net(torch.cat((x[:, :4], torch.randn(2, 3, 24)), 1), visible)
         torch.testing.assert_close(changed[:, :4], fused[:, :4], rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("size", [1, 2, 3, 5])
+@pytest.mark.parametrize(
+    ("kernel", "stride", "padding"), [(3, 1, 1), (3, 2, 1), (5, 1, 2), (5, 3, 2), (7, 2, 3), (3, 1, 2), (5, 2, 4)]
+)
+def test_small_maps_leave_out_only_padding(size, kernel, stride, padding):
+    """Outputs and gradients of a plain convolution, on every axis its own; where nothing can be left out, all is done."""
+    torch.manual_seed(0)
+    plain = nn.Conv2d(2, 3, (kernel, 3), (stride, 1), (padding, 1)).double()
+    quick = nn.Sequential(copy.deepcopy(plain))
+    quick_on_small_maps(quick)
+    x = torch.randn(2, 2, size, 1, dtype=torch.double)
+    want, got = plain(x), quick(x)
+    assert type(quick[0]) is not nn.Conv2d and torch.allclose(got, want, rtol=0, atol=1e-12)
+    for net, y in ((plain, want), (quick, got)):
+        y.square().sum().backward()
+    for a, b in zip(plain.parameters(), quick.parameters()):
+        assert torch.allclose(a.grad, b.grad, rtol=0, atol=1e-12)
+
+
+def test_small_maps_cost_less(monkeypatch):
+    """On one pixel a 3 x 3 kernel is one tap; on two with stride 2 it is four; a larger map has them all."""
+    seen = []
+    conv2d = F.conv2d
+    monkeypatch.setattr(
+        F, "conv2d", lambda x, weight, *rest: (seen.append(weight.shape[-2:]), conv2d(x, weight, *rest))[1]
+    )
+    for size, stride, taps in ((1, 1, 1), (2, 2, 2), (2, 1, 3), (4, 1, 3)):
+        net = nn.Sequential(nn.Conv2d(2, 2, 3, stride, 1))
+        quick_on_small_maps(net)
+        net(torch.randn(1, 2, size, size))
+        assert seen.pop() == (taps, taps) and not seen

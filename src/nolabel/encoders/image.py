@@ -22,6 +22,7 @@ from nolabel.encoders.sizes import divided
 from nolabel.encoders.tiny import TinyConv, tiny_hybrid, tiny_tokens
 from nolabel.encoders.vit import ViTEncoder
 from nolabel.encoders.weights import load_weights, timm_state_dict
+from nolabel.networks.inside import quick_on_small_maps
 
 __all__ = ["ConvEncoder", "image_encoder", "timm_state_dict"]
 
@@ -154,6 +155,7 @@ def _conv(arguments: dict[str, Any], size: int, pretrained: bool, stem: Stem) ->
     encoder.timm_arguments = arguments
     if isinstance(net, ResNet) and (stem == "small" or (stem == "auto" and size <= 64 and not pretrained)):
         encoder.timm_note = _small_stem(net)
+    quick_on_small_maps(net)
     return encoder
 
 
