@@ -7,3 +7,8 @@ Where no figure is published at this size a recipe says how far it was run. `Beg
 at 16 px, in batches of 64 of 10,000 images (results/compare-cifar10-10k-cifar10-recipe.md; SimCLR there: 39.8, untrained 28.5):
 it shows that a setting learns, or that it takes longer.
 """
+
+from nolabel.core import Optim
+
+MUON = Optim("muon", lr=6e-3, weight_decay=0.05, scaled=False, warmup_epochs=5)
+"""for methods without a published small setting, as in their tiny recipes, at half the rate since runs are long"""

@@ -2,6 +2,7 @@
 
 from nolabel.core import Optim
 from nolabel.recipes import Recipe
+from nolabel.recipes.cifar10 import MUON
 from nolabel.views.image import MultiCrop, TwoViews
 
 LARS = Optim("lars", lr=0.3, weight_decay=1e-4, trust=0.02, trust_clip=True, warmup_epochs=10)
@@ -24,10 +25,10 @@ def vicreg(size: int) -> Recipe:
 
 
 def lejepa(size: int) -> Recipe:
-    """Two crops and four small ones, the paper's weight and its decay for convolutional nets. Not run yet."""
+    """Two crops, a head of 512, 256 directions."""
     views = MultiCrop(
-        size=size, scale=(0.3, 1.0), local_size=size // 2, local_scale=(0.05, 0.3), locals=4,
-        jitter=(0.4, 0.4, 0.2, 0.1), blur=(0.0, 0.0, 0.0), solarize=(0.2, 0.2, 0.2),
+        size=size, scale=(0.2, 1.0), locals=0, jitter=(0.4, 0.4, 0.4, 0.2), blur=(0.0, 0.0, 0.0),
+        solarize=(0.0, 0.0, 0.0), interpolation="bilinear",
     )  # fmt: skip
-    optim = Optim("adamw", lr=5e-4, weight_decay=5e-4, scaled=False, warmup_epochs=10, final_lr=5e-7)
-    return Recipe("resnet18", batch=256, epochs=400, fields={"views": views, "optim": optim})
+    fields = {"hidden": 512, "slices": 256, "views": views, "optim": MUON}
+    return Recipe("resnet18", batch=256, epochs=200, fields=fields)
