@@ -83,6 +83,15 @@ def test_layer_norms_keep_samples_apart() -> None:
     torch.testing.assert_close(net(x)[:1], net(x[:1]), rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.parametrize("name", ["resnetv2_18", "efficientnet_lite0"])
+def test_layer_norms_keep_the_activation_that_a_norm_ends_with(name: str) -> None:
+    """timm has norms that end with a ReLU; without it a net would be linear between its other activations."""
+    net = encoders.make(name, (3, 32, 32))
+    acts = [type(m) for m in net.modules() if isinstance(m, nn.ReLU | nn.ReLU6)]
+    assert acts and [type(m) for m in layer_norms(net).modules() if isinstance(m, nn.ReLU | nn.ReLU6)] == acts
+    assert not any(isinstance(m, nn.modules.batchnorm._BatchNorm) for m in net.modules())
+
+
 # ---- MoCo
 
 

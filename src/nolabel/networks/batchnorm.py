@@ -35,10 +35,15 @@ def shuffled(net: Net, x: Tensor, groups: int = 1) -> Tensor:
 
 
 def layer_norms(net: nn.Module) -> nn.Module:
-    """Exchange, in place, every batch norm for a layer norm over channels and places: samples do not meet in it."""
+    """Exchange, in place, every batch norm for a layer norm over channels and places: samples do not meet in it.
+
+    The activation that some batch norms of timm end with stays.
+    """
     for name, child in net.named_children():
         if isinstance(child, _BatchNorm):
-            setattr(net, name, nn.GroupNorm(1, child.num_features, child.eps))
+            norm = nn.GroupNorm(1, child.num_features, child.eps)
+            act = getattr(child, "act", None)
+            setattr(net, name, norm if act is None else nn.Sequential(norm, act))
         else:
             layer_norms(child)
     return net

@@ -187,11 +187,13 @@ def triplet(size: int) -> Recipe:
 
 
 def cpc_v2(size: int) -> Recipe:
-    """A grid of 5 x 5 patches, of 12 px where images have 32: patches of the third row on are apart."""
+    """A grid of 5 x 5 patches, of 12 px where images have 32: patches of the third row on are apart. ResNet v2, as in the paper,
+    whose stem is wide: with the small one a patch costs eight times as much.
+    """
     patch = size * 3 // 8
     views = Patches(size=size, scale=(0.6, 1.0), patch=patch, stride=(size - patch) // 4)
     fields = {"width": 64, "depth": 2, "views": views, "optim": MUON}
-    return Recipe("resnet18", batch=128, epochs=200, fields=fields)
+    return Recipe("resnetv2_18", batch=128, epochs=200, fields=fields)
 
 
 def cpc_v1(size: int) -> Recipe:
@@ -201,4 +203,4 @@ def cpc_v1(size: int) -> Recipe:
         size=size, scale=(0.6, 1.0), patch=patch, stride=(size - patch) // 4, gray=1.0, drop_color=0.0,
         patch_scale=(0.88, 0.88), patch_ratio=(1.0, 1.0), patch_flip=0.0, patch_jitter=(0.0, 0.0, 0.0, 0.0), patch_gray=0.0,
     )  # fmt: skip
-    return Recipe("resnet18", batch=128, epochs=200, fields={"width": 64, "depth": 2, "views": views, "optim": MUON})
+    return Recipe("resnetv2_18", batch=128, epochs=200, fields={"width": 64, "depth": 2, "views": views, "optim": MUON})
