@@ -1,9 +1,8 @@
 """The clustering family; see the package."""
 
-from dataclasses import replace
-
 from nolabel.core import Optim
 from nolabel.recipes import Recipe
+from nolabel.recipes.cifar10 import MUON
 from nolabel.views.crops import WholeAndCrops
 from nolabel.views.image import MultiCrop, OneView
 
@@ -106,6 +105,8 @@ def deepercluster(size: int) -> Recipe:
 
 
 def seer(size: int) -> Recipe:
-    """SwAV's setting under SEER's head of three layers without batch norm and its ten rounds of Sinkhorn. Not run yet."""
-    made = swav(size)
-    return replace(made, fields={**made.fields, "prototypes": 3000, "hidden": 2048, "out": 128})
+    """128 prototypes and sharper codes than SwAV's, two crops."""
+    fields = {
+        "prototypes": 128, "epsilon": 0.03, "hidden": 512, "out": 128, "freeze_last": 0.25, "views": pairs(size), "optim": MUON,
+    }  # fmt: skip
+    return Recipe("resnet18", batch=256, epochs=200, fields=fields)
