@@ -1,5 +1,7 @@
 """The contrastive family; see the package."""
 
+from dataclasses import replace
+
 from nolabel.core import Optim
 from nolabel.recipes import Recipe
 from nolabel.recipes.cifar10 import MUON
@@ -192,7 +194,7 @@ def cpc_v2(size: int) -> Recipe:
     """
     patch = size * 3 // 8
     views = Patches(size=size, scale=(0.6, 1.0), patch=patch, stride=(size - patch) // 4)
-    fields = {"width": 64, "depth": 2, "views": views, "optim": MUON}
+    fields = {"width": 64, "depth": 2, "views": views, "optim": replace(MUON, lr=1.2e-2)}
     return Recipe("resnetv2_18", batch=128, epochs=200, fields=fields)
 
 
@@ -203,4 +205,5 @@ def cpc_v1(size: int) -> Recipe:
         size=size, scale=(0.6, 1.0), patch=patch, stride=(size - patch) // 4, gray=1.0, drop_color=0.0,
         patch_scale=(0.88, 0.88), patch_ratio=(1.0, 1.0), patch_flip=0.0, patch_jitter=(0.0, 0.0, 0.0, 0.0), patch_gray=0.0,
     )  # fmt: skip
-    return Recipe("resnetv2_18", batch=128, epochs=200, fields={"width": 64, "depth": 2, "views": views, "optim": MUON})
+    fields = {"width": 64, "depth": 2, "views": views, "optim": replace(MUON, lr=1.2e-2)}
+    return Recipe("resnetv2_18", batch=128, epochs=200, fields=fields)
