@@ -105,7 +105,7 @@ def deepercluster(size: int) -> Recipe:
 
 
 def seer(size: int) -> Recipe:
-    """128 prototypes and sharper codes than SwAV's, two crops."""
+    """128 prototypes and sharper codes than SwAV's, two crops. Begun: 40.6."""
     fields = {
         "prototypes": 128, "epsilon": 0.03, "hidden": 512, "out": 128, "freeze_last": 0.25, "views": pairs(size), "optim": MUON,
     }  # fmt: skip

@@ -68,25 +68,27 @@ def _tokens(size: int, **fields: Any) -> Recipe:
 
 
 def ibot(size: int) -> Recipe:
-    """Patches at a tenth of the weight in a head of their own."""
+    """Patches at a tenth of the weight in a head of their own. Begun: 37.5."""
     return _tokens(size, sinkhorn=True, shared_head=False, patch_weight=0.1)
 
 
 def dinov2(size: int) -> Recipe:
-    """Patches as for iBOT."""
+    """Patches as for iBOT. Begun: 42.3."""
     return _tokens(size, patch_weight=0.1)
 
 
 def esvit(size: int) -> Recipe:
-    """Regions are the patches."""
+    """Regions are the patches. Begun: 39.1."""
     return _tokens(size, sinkhorn=True)
 
 
 def mugs(size: int) -> Recipe:
-    """Queues of 4,096."""
+    """Queues of 4,096. Begun: 35.0."""
     return _tokens(size, queue=4096, out=128, sinkhorn=True)
 
 
 def knowledge_distillation(size: int) -> Recipe:
-    """Born again with labels, at rate 0.1; `--teacher FILE` learns from a larger net."""
+    """Born again with labels, at rate 0.1; `--teacher FILE` learns from a larger net. Begun: 41.4 in three minutes, with all
+    labels.
+    """
     return Recipe("resnet18", batch=128, epochs=200, fields={"views": OneView(size=size, scale=(0.4, 1.0))})
