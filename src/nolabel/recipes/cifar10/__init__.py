@@ -12,5 +12,6 @@ results/cifar10-recipe). It shows that a setting learns, not where it ends.
 from nolabel.core import Optim
 
 MUON = Optim("muon", lr=6e-3, weight_decay=0.05, scaled=False, warmup_epochs=5)
-"""for methods without a published small setting, as in their tiny recipes, at half the rate since runs are long. On a CPU it takes
-half of a step of 64, and yet: after five minutes MoCo v1 and CMC are at 34.6 and 37.9 (rate 1.2e-2), with SGD at 29.6 and 29.4"""
+"""for methods without a published small setting, as in their tiny recipes, at half the rate since runs are long. On a CPU it
+takes half of a step of 64, and yet: after five minutes MoCo v1 and CMC are at 34.6 and 37.9 (rate 1.2e-2), with SGD at 29.6 and
+29.4"""
