@@ -1,7 +1,7 @@
-"""One GPU and CIFAR-size images: ResNet-18 with the small stem; for methods of tokens ViT-Tiny with 4-px patches or, for
-DINO's heirs, tokens behind convolutions.
+"""One GPU and CIFAR-size images: ResNet-18 with the small stem, for CPC ResNet v2 with its own; for methods of tokens ViT-Tiny
+with 4-px patches or, for DINO's heirs, tokens behind convolutions.
 
-nolabel train METHOD --data cifar10 --encoder resnet18 --recipe cifar10
+nolabel train METHOD --data cifar10 --recipe cifar10
 
 Where no figure is published at this size, a setting is what was found with the tiny encoders on CIFAR-10, under the larger
 net, and was begun. `Begun` is 20-NN after six minutes of one CPU core in batches of 64 of 10,000 images: ResNet-18 at 16 px,

@@ -193,6 +193,7 @@ def triplet(size: int) -> Recipe:
 def cpc_v2(size: int) -> Recipe:
     """A grid of 5 x 5 patches, of 12 px where images have 32: patches of the third row on are apart. ResNet v2, as in the paper,
     whose stem is wide: with the small one a patch costs eight times as much.
+    Begun at 32 px in batches of 128, eight minutes: linear 42.9, untrained 39.1; 20-NN 33.3, untrained 34.8, and rising.
     """
     patch = size * 3 // 8
     views = Patches(size=size, scale=(0.6, 1.0), patch=patch, stride=(size - patch) // 4)
@@ -201,7 +202,9 @@ def cpc_v2(size: int) -> Recipe:
 
 
 def cpc_v1(size: int) -> Recipe:
-    """CPC v2's grid, in grey, patches as they are."""
+    """CPC v2's grid and net, in grey, patches as they are. Begun as that one: linear 39.8, untrained 34.9; 20-NN 29.2, untrained
+    28.5.
+    """
     patch = size * 3 // 8
     views = Patches(
         size=size, scale=(0.6, 1.0), patch=patch, stride=(size - patch) // 4, gray=1.0, drop_color=0.0,
