@@ -418,3 +418,7 @@ def _show(trained: Any) -> None:
     here = sorted(p.name for p in trained.folder.glob("encoder*.safetensors"))
     here += [name for name in ("results.json", "report.html") if (trained.folder / name).exists()]
     print(f"{trained.folder}/  " + "  ".join(here))
+
+
+if __name__ == "__main__":  # how ranks that cannot be forked start, see `engine.parallel.launch`
+    main()
