@@ -1,8 +1,7 @@
 """Convolutions that leave out the taps which meet nothing but padding.
 
 At 32 px the last stage of a ResNet with ImageNet's stem has maps of 1 x 1, where eight of the nine taps of a 3 x 3 kernel are
-multiplied by zeros: a quarter of a training step. Products by zero add nothing, so results stay as they are, bit by bit where
-sums are taken in order.
+multiplied by zeros. Products by zero add nothing, so results stay as they are, bit by bit where sums are taken in order.
 """
 
 from functools import cache
