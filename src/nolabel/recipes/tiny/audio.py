@@ -30,9 +30,9 @@ def avid(size: int) -> Recipe:
 
     Of the toy world 1,500 clips, for the rows of a bank are as old as an epoch is long, in which materials can be seen: with the
     usual faint textures not even labels teach a tiny net to see them. They last three seconds: of half as much little more than
-    looks is learned (1,200 steps, linear probe of video 80.8 and, CMA left out, 81.9; so 89.8 and 90.5; 8 agreed, seed 0). With AdamW
-    one seed of three leaves the plateau at the start in two minutes. Banks of so few clips are told apart late: agreement is looked
-    for in the last fifth. A sixth of all clips are of one material, so many are to agree, or noise rows undo it.
+    looks is learned (1,200 steps, linear probe of video 80.8 and, CMA left out, 81.9; so 89.8 and 90.5; 8 agreed, seed 0). With
+    AdamW one seed of three leaves the plateau at the start in two minutes. Banks of so few clips are told apart late: agreement
+    is looked for in the last fifth. A sixth of all clips are of one material, so many are to agree, or noise rows undo it.
     """
     views = SoundingClip(
         size=size,
